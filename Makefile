@@ -1,0 +1,61 @@
+# Every target makes what it needs: `make demo` and `make test` work on a machine that has Python, make and PyPI.
+# Choose another interpreter with `make PYTHON=/usr/bin/python3.12 …`.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.14 python3 python "$$(pyenv prefix 3.13 2>/dev/null)/bin/python" "$$(pyenv prefix 3.12 2>/dev/null)/bin/python"; do \
+	"$$p" -c 'import sys; raise SystemExit(sys.version_info < (3, 12))' 2>/dev/null && { command -v "$$p"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test run lint format lock bench clean help
+
+help:
+	@echo "make demo    the whole story on this machine: no key, no network"
+	@echo "make test    the test suite"
+	@echo "make run     the sidecar on 127.0.0.1:8080 (settings: solaris.toml, if there is one)"
+	@echo "make lint    ruff, the layer rules, mypy"
+	@echo "make bench   speed beside a bare mitmdump"
+	@echo "make lock    resolve requirements.lock anew"
+	@echo "make clean   remove what the other targets made"
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed and was not found; name one with: make PYTHON=/path/to/python"; exit 1; }
+	@echo "[1/3] a virtual environment in $(VENV), from $(PYTHON)"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@echo "[2/3] the locked packages (hashes are checked; a minute or two the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@echo "[3/3] Solaris Meter itself"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY)
+	@$(BIN)/solaris-cli demo
+
+test: $(READY)
+	@echo "running the tests (some minutes; real proxy processes are started on 127.0.0.1)"
+	@$(BIN)/python -m pytest $(ARGS)
+
+run: $(READY)
+	@$(BIN)/solaris-cli run $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+# One lock for every Python from 3.12 on: names, versions, markers and hashes, no address of an index.
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.12 --generate-hashes --upgrade \
+		--no-header --no-emit-index-url --no-emit-find-links --no-annotate --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find addon cli tests -name __pycache__ -type d -prune -exec rm -rf {} +

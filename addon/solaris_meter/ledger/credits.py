@@ -1,0 +1,77 @@
+"""Tokens that a person gives, sells or takes back: bonus, credit, debit. Each is one entry with an idempotency key."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from solaris_meter.amounts import Money
+from solaris_meter.errors import Conflict, LedgerError
+from solaris_meter.ledger import entries, grants, renewals
+from solaris_meter.ledger.database import Connection
+from solaris_meter.ledger.entries import Entry
+from solaris_meter.models import Standing
+from solaris_meter.periods import to_iso
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An entry and where the account stands now. `repeated`: the reference had been used for just this before."""
+
+    entry: Entry
+    standing: Standing
+    repeated: bool
+
+
+def give(
+    tx: Connection,
+    user: str,
+    kind: Literal["bonus", "credit"],
+    amount: int,
+    now_ms: int,
+    *,
+    expires_at_ms: int | None = None,
+    paid: Money | None = None,
+    reference: str | None = None,
+    note: str | None = None,
+) -> Applied:
+    """Grant `amount` tokens to an existing account; its debt is paid first.
+
+    The same `reference` again changes nothing and says so. Raises UnknownName, Conflict where the reference was used
+    for something else, LedgerError for an expiry that has passed.
+    """
+    account = renewals.touch(tx, user, now_ms)
+    if reference is not None:
+        before = _repeated(tx, reference, user, kind, amount)
+        if before:
+            return Applied(before, account.standing, repeated=True)
+    if expires_at_ms is not None and expires_at_ms <= now_ms:
+        raise LedgerError(f"the expiry {to_iso(expires_at_ms)} has passed; name a moment to come")
+    account = renewals.start_window(tx, account, now_ms)
+    account, entry = grants.issue(
+        tx, account, kind, amount, now_ms, expires_at_ms=expires_at_ms, paid=paid, reference=reference, note=note
+    )
+    assert entry is not None
+    return Applied(entry, account.standing, repeated=False)
+
+
+def take(tx: Connection, user: str, amount: int, now_ms: int, *, note: str, reference: str | None = None) -> Applied:
+    """Take `amount` tokens back as a correction; more than there is becomes debt. Raises UnknownName, Conflict."""
+    account = renewals.touch(tx, user, now_ms)
+    if reference is not None:
+        before = _repeated(tx, reference, user, "adjust", -amount)
+        if before:
+            return Applied(before, account.standing, repeated=True)
+    split = grants.burn(tx, account, amount)
+    account, entry = entries.post(tx, account, "adjust", split, now_ms, reference=reference, note=note)
+    return Applied(entry, account.standing, repeated=False)
+
+
+def _repeated(tx: Connection, reference: str, user: str, kind: entries.EntryKind, amount: int) -> Entry | None:
+    row = entries.by_reference(tx, reference)
+    if row is None:
+        return None
+    if (row["user_id"], row["kind"], row["amount"]) != (user, kind, amount):
+        raise Conflict(
+            f"reference {reference!r} was used at {to_iso(row['at_ms'])} for {row['kind']} of {row['amount']:,} tokens "
+            f"to {row['user_id']!r}; nothing was changed: use another reference"
+        )
+    return Entry.from_row(row)

@@ -1,0 +1,253 @@
+"""The engine behind the ledger: connections, transactions, and which processes are alive.
+
+The rest of the ledger writes its SQL once, with `:name` parameters, for `Connection`. SQLite runs in WAL with
+`synchronous=FULL`: a commit that returned survives a power cut.
+"""
+
+import fcntl
+import os
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from solaris_meter.errors import Unavailable
+from solaris_meter.ledger import migrations
+
+Row = Mapping[str, Any]
+BUSY_TIMEOUT_MS = 10_000
+"""How long a writer waits for another process's transaction."""
+
+
+class Connection(ABC):
+    """One connection, owned by one thread. Every method raises Unavailable when the database cannot answer."""
+
+    @abstractmethod
+    def rows(self, sql: str, **values: object) -> list[Row]:
+        """All rows of a SELECT, or of a change with RETURNING."""
+
+    @abstractmethod
+    def execute(self, sql: str, **values: object) -> int:
+        """Run a change; the number of rows it touched."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """A write transaction: committed at the end of the block, rolled back by an exception."""
+
+    @abstractmethod
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of a transaction that an exception rolls back alone."""
+
+    @abstractmethod
+    def snapshot(self) -> AbstractContextManager[None]:
+        """A read transaction: everything read in the block is of one moment."""
+
+    @property
+    @abstractmethod
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open. An error such as a full disk can end one without being asked."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the connection back."""
+
+    def row(self, sql: str, **values: object) -> Row | None:
+        """The first row, or None."""
+        found = self.rows(sql, **values)
+        return found[0] if found else None
+
+    def value(self, sql: str, **values: object) -> Any:
+        """The single value of a query that always has one row, such as a count."""
+        row = self.row(sql, **values)
+        assert row is not None
+        return row[next(iter(row.keys()))]
+
+
+class Engine(ABC):
+    """A database that holds a ledger. `journal` is the file for settlements that the database could not take."""
+
+    journal: Path
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """A new connection for the calling thread. Raises Unavailable."""
+
+    @abstractmethod
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; the names of the migrations that ran. Raises Unavailable for a newer schema."""
+
+    @abstractmethod
+    def claim(self, owner: str) -> None:
+        """Mark `owner` as alive for as long as this process lives, or until `release`."""
+
+    @abstractmethod
+    def release(self, owner: str) -> None:
+        """Take the mark away."""
+
+    @abstractmethod
+    def is_alive(self, owner: str) -> bool:
+        """Whether a process holds the mark of `owner`."""
+
+
+def open_engine(url: str, *, create: bool = True) -> Engine:
+    """The engine of a `[ledger] database` URL. Raises Unavailable, also where there is none and `create` is false."""
+    scheme, found, path = url.partition(":///")
+    if found and scheme == "sqlite" and path and path != ":memory:":
+        return SqliteEngine(Path(path), create=create)
+    if scheme.startswith("postgres") or url.startswith("postgres"):
+        raise Unavailable(f"ledger.database: {scheme.partition('://')[0]} is not built yet; use sqlite:///PATH")
+    raise Unavailable(
+        f"ledger.database: {url!r} is not a database; write sqlite:///solaris.db or sqlite:////abs/path.db"
+    )
+
+
+class SqliteEngine(Engine):
+    """A SQLite file. Liveness marks are files beside it, locked by the kernel for as long as their process lives."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path
+        self.journal = path.with_name(f"{path.name}-unsettled.jsonl")
+        self._marks: dict[str, int] = {}
+        if not create and not path.exists():
+            raise Unavailable(f"no ledger at {path}; start the sidecar, or make one with 'solaris-cli db migrate'")
+
+    def connect(self) -> Connection:
+        return SqliteConnection(self._open(), self.path)
+
+    def migrate(self) -> list[str]:
+        database = self._open()
+        try:
+            with _translated(self.path):
+                newer = migrations.unknown(database)
+                if newer:
+                    raise Unavailable(
+                        f"{self.path} is from a newer version (it has {', '.join(newer)}); upgrade Solaris Meter, or "
+                        "restore the backup made before the upgrade"
+                    )
+                if not migrations.pending(database):
+                    return []
+                # BEGIN IMMEDIATE first: two processes that start together must not both find the work undone.
+                with _immediate(database.conn):
+                    return migrations.apply(database)
+        finally:
+            database.close()
+
+    def claim(self, owner: str) -> None:
+        mark = os.open(self._mark(owner), os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._marks[owner] = mark
+
+    def release(self, owner: str) -> None:
+        mark = self._marks.pop(owner, None)
+        if mark is not None:
+            self._mark(owner).unlink(missing_ok=True)
+            os.close(mark)
+
+    def is_alive(self, owner: str) -> bool:
+        if owner in self._marks:
+            return True
+        try:
+            mark = os.open(self._mark(owner), os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            self._mark(owner).unlink(missing_ok=True)
+            return False
+        finally:
+            os.close(mark)
+
+    def _mark(self, owner: str) -> Path:
+        return self.path.with_name(f"{self.path.name}-alive-{owner}")
+
+    def _open(self) -> Database:
+        with _translated(self.path):
+            # isolation_level None: transactions begin and end where this module says so, nowhere else.
+            raw = sqlite3.connect(
+                self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, cached_statements=256
+            )
+            raw.row_factory = sqlite3.Row
+            try:
+                raw.execute("PRAGMA journal_mode=WAL")
+                raw.execute("PRAGMA synchronous=FULL")
+                raw.execute("PRAGMA foreign_keys=ON")
+                return Database(raw, execute_plugins=False)
+            except BaseException:
+                raw.close()
+                raise
+
+
+class SqliteConnection(Connection):
+    """A connection to a SQLite file."""
+
+    def __init__(self, database: Database, path: Path) -> None:
+        self._database = database
+        self._raw = database.conn
+        self._path = path
+
+    def rows(self, sql: str, **values: object) -> list[Row]:
+        with _translated(self._path):
+            return self._raw.execute(sql, values).fetchall()
+
+    def execute(self, sql: str, **values: object) -> int:
+        with _translated(self._path):
+            return self._raw.execute(sql, values).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with _translated(self._path), _immediate(self._raw):
+            yield
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        with _translated(self._path), self._database.atomic():
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with _translated(self._path):
+            self._raw.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._raw.execute("ROLLBACK")
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._raw.in_transaction
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+@contextmanager
+def _immediate(raw: sqlite3.Connection) -> Iterator[None]:
+    """BEGIN IMMEDIATE: a deferred transaction that reads first fails at once when another process wrote meanwhile."""
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        raw.execute("COMMIT")
+    except BaseException:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """SQLite's errors as Unavailable. A broken constraint stays what it is: a defect of ours, not of the database."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.Error as error:
+        raise Unavailable(f"the ledger {path} cannot be used: {error}") from error
+    except OSError as error:
+        raise Unavailable(f"the ledger {path} cannot be used: {error.strerror or error}") from error

@@ -1,0 +1,96 @@
+"""The ledger as a running process uses it: every operation a future that resolves after its commit."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from solaris_meter.errors import LedgerError, Unavailable
+from solaris_meter.ledger import reservations
+from solaris_meter.ledger.accounts import NewAccount
+from solaris_meter.ledger.database import Engine
+from solaris_meter.ledger.journal import Journal, Unsettled
+from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Settled
+from solaris_meter.ledger.writer import Writer
+from solaris_meter.models import Standing
+
+log = logging.getLogger(__name__)
+
+RESERVATION_LIFE_MS = 120_000
+"""How long a reservation lives without being renewed or extended; six times the interval of renewal."""
+
+
+class Ledger:
+    """One process's hold on a ledger. `owner` is the process's name on its reservations, unique for ever."""
+
+    def __init__(self, engine: Engine, owner: str, new: NewAccount, thresholds: Sequence[int]) -> None:
+        self.owner = owner
+        self._engine = engine
+        self._new = new
+        self._thresholds = tuple(thresholds)
+        self._writer = Writer(engine)
+        self._journal = Journal(engine.journal)
+
+    def open(self) -> None:
+        """Bring the schema up to date, mark this process as alive, and begin. Raises Unavailable."""
+        self._engine.migrate()
+        self._engine.claim(self.owner)
+        self._writer.start()
+
+    def close(self) -> None:
+        """Finish what was begun and let go."""
+        self._writer.close()
+        self._engine.release(self.owner)
+
+    def reserve(self, ask: Ask, now_ms: int) -> "Future[Decision]":
+        """See `reservations.reserve`."""
+        return self._writer.submit(lambda tx: reservations.reserve(tx, ask, self._new, now_ms))
+
+    def extend(self, reservation_id: str, tokens: int, now_ms: int) -> "Future[int]":
+        """See `reservations.extend`."""
+        expires = now_ms + RESERVATION_LIFE_MS
+        return self._writer.submit(lambda tx: reservations.extend(tx, reservation_id, tokens, expires))
+
+    def settle(self, reservation_id: str, outcome: Outcome, now_ms: int) -> "Future[Settled]":
+        """See `reservations.settle`."""
+        return self._writer.submit(
+            lambda tx: reservations.settle(tx, reservation_id, outcome, self._thresholds, now_ms)
+        )
+
+    def bill(self, call: Unsettled, now_ms: int) -> "Future[Settled]":
+        """See `reservations.bill`."""
+        return self._writer.submit(
+            lambda tx: reservations.bill(
+                tx, call.ask, call.outcome, self._new, self._thresholds, call.opened_ms, now_ms
+            )
+        )
+
+    def void(self, reservation_id: str, now_ms: int) -> "Future[Standing | None]":
+        """See `reservations.void`."""
+        return self._writer.submit(lambda tx: reservations.void(tx, reservation_id, now_ms))
+
+    def renew(self, reservation_ids: Sequence[str], now_ms: int) -> "Future[None]":
+        """See `reservations.renew`."""
+        return self._writer.submit(lambda tx: reservations.renew(tx, reservation_ids, now_ms + RESERVATION_LIFE_MS))
+
+    def recover(self, running: Sequence[str], now_ms: int) -> "Future[list[str]]":
+        """See `reservations.recover`; `running` are this process's own calls."""
+        return self._writer.submit(
+            lambda tx: reservations.recover(tx, self._engine.is_alive, self._thresholds, now_ms, running)
+        )
+
+    def keep(self, call: Unsettled) -> None:
+        """Journal a call that the database could not take. Raises OSError."""
+        self._journal.append(call)
+
+    def drain(self, now_ms: int) -> int:
+        """Bill what the journal holds, waiting for each; how many calls. Raises LedgerError, OSError: it stays."""
+        return self._journal.drain(lambda call: self._bill_and_wait(call, now_ms))
+
+    def _bill_and_wait(self, call: Unsettled, now_ms: int) -> None:
+        try:
+            self.bill(call, now_ms).result()
+        except Unavailable:
+            raise
+        except LedgerError as error:
+            # Trying again would fail again, and hold up every line behind it.
+            log.error("journalled call %s cannot be billed: %s", call.ask.id, error)

@@ -1,0 +1,312 @@
+"""Reservations: reserve → settle | void, extended while an answer streams, recovered when its process died.
+
+Each function is one transaction's work and takes the account's row first. Each may be repeated: a reservation that
+was settled or voided stays what it is.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from solaris_meter.errors import LedgerError
+from solaris_meter.ledger import accounts, alerts, entries, grants, renewals
+from solaris_meter.ledger.accounts import Account, NewAccount
+from solaris_meter.ledger.database import Connection, Row
+from solaris_meter.models import CallDetails, Caller, Overdraft, Standing, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a call asks for. Token counts are billed tokens.
+
+    `input_tokens` is exact or, with `exact` false, an upper bound. `output_tokens` is what must be free for the answer
+    to begin; up to `output_wish` is taken where it is free (a call whose answer cannot be extended). `input_floor` is
+    what the call costs if its process dies.
+    """
+
+    id: str
+    caller: Caller
+    details: CallDetails
+    input_tokens: int
+    exact: bool
+    output_tokens: int
+    output_wish: int
+    input_floor: int
+    overdraft: Overdraft
+    owner: str
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The call may go: `tokens` are held for it, `output_tokens` of them for its answer."""
+
+    id: str
+    tokens: int
+    output_tokens: int
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The call may not go, and waiting does not help. No standing: the user is unknown and accounts are not created."""
+
+    reason: Literal["account_blocked", "tokens_exhausted", "account_unknown"]
+    standing: Standing | None
+
+
+@dataclass(frozen=True, slots=True)
+class MustWait:
+    """There is a balance, but running calls hold what this one needs."""
+
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class MustCount:
+    """The bound on the input is too coarse for what is available: count it and ask again."""
+
+    standing: Standing
+
+
+Decision = Reserved | Refused | MustWait | MustCount
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended. `billed_tokens` is what leaves the balance; `status` the upstream's HTTP status."""
+
+    usage: Usage
+    billed_tokens: int
+    status: int
+    interrupted: bool
+    duration_ms: int
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A settled call. `crossed`: the thresholds it was the first to cross. `repeated`: it had been settled before."""
+
+    standing: Standing
+    crossed: tuple[int, ...] = ()
+    repeated: bool = False
+
+
+def reserve(tx: Connection, ask: Ask, new: NewAccount, now_ms: int) -> Decision:
+    """Decide whether a call may go, and hold the tokens for it if so (design of admission: see metering.admission)."""
+    caller = ask.caller
+    if not new.create and accounts.lock(tx, caller.user) is None:
+        return Refused("account_unknown", None)
+    account = renewals.touch(tx, caller.user, now_ms, new, caller.email)
+    if caller.email and caller.email != account.email:
+        accounts.set_email(tx, account, caller.email)
+        account = replace(account, email=caller.email)
+    standing = account.standing
+    if account.status == "blocked":
+        return Refused("account_blocked", standing)
+    if account.balance <= 0:
+        return Refused("tokens_exhausted", standing)
+    available = standing.available
+    if not ask.exact and ask.input_tokens * 10 > available:
+        return MustCount(standing)
+    if available >= ask.input_tokens + ask.output_tokens:
+        tokens = min(available, ask.input_tokens + max(ask.output_tokens, ask.output_wish))
+    elif account.reserved > 0:
+        return MustWait(standing)
+    elif ask.overdraft == "strict" and available <= ask.input_tokens:
+        return Refused("tokens_exhausted", standing)
+    else:
+        tokens = available
+    _insert(tx, account, ask, tokens, now_ms)
+    standing = replace(standing, reserved=standing.reserved + tokens)
+    return Reserved(ask.id, tokens, max(0, tokens - ask.input_tokens), standing)
+
+
+def extend(tx: Connection, reservation_id: str, tokens: int, expires_at_ms: int) -> int:
+    """Hold up to `tokens` more for a running call; how many there were to hold (0: nothing is left)."""
+    pending = _lock_pending(tx, reservation_id)
+    if pending is None:
+        return 0
+    account, _ = pending
+    granted = max(0, min(tokens, account.standing.available))
+    tx.execute(
+        "UPDATE reservations SET reserved = reserved + :tokens, expires_at_ms = :expires WHERE id = :id",
+        tokens=granted,
+        expires=expires_at_ms,
+        id=reservation_id,
+    )
+    _change_reserved(tx, account, granted)
+    return granted
+
+
+def settle(tx: Connection, reservation_id: str, outcome: Outcome, thresholds: Iterable[int], now_ms: int) -> Settled:
+    """Charge a call: its usage event, its usage entry, and the alerts it sets off. Debt is possible.
+
+    Raises LedgerError for a reservation that never was, or that was voided.
+    """
+    pending = _lock_pending(tx, reservation_id)
+    if pending is None:
+        return _settled_before(tx, reservation_id)
+    account, row = pending
+    account = renewals.up_to_date(tx, account, now_ms)
+    return _charge(tx, account, row, outcome, thresholds, now_ms)
+
+
+def void(tx: Connection, reservation_id: str, now_ms: int) -> Standing | None:
+    """Give back what was held for a call that owes nothing. None where it was not pending any more."""
+    pending = _lock_pending(tx, reservation_id)
+    if pending is None:
+        return None
+    account, row = pending
+    return _close(tx, account, row, "void", now_ms).standing
+
+
+def renew(tx: Connection, reservation_ids: Sequence[str], expires_at_ms: int) -> None:
+    """Keep the reservations of running calls from expiring."""
+    for reservation_id in reservation_ids:
+        tx.execute(
+            "UPDATE reservations SET expires_at_ms = :expires WHERE id = :id AND state = 'pending'",
+            expires=expires_at_ms,
+            id=reservation_id,
+        )
+
+
+def recover(
+    tx: Connection, is_alive: Callable[[str], bool], thresholds: Iterable[int], now_ms: int, keep: Iterable[str] = ()
+) -> list[str]:
+    """Settle what dead processes left behind; the ids.
+
+    A reservation is left behind when its owner is dead or it has expired. It is charged its input floor, basis
+    `estimated`, flagged `recovered`; with a floor of 0 it is voided. `keep` are calls this process knows to be running.
+    """
+    kept = set(keep)
+    living: dict[str, bool] = {}
+    found = []
+    for row in tx.rows(
+        "SELECT id, owner, expires_at_ms FROM reservations WHERE state = 'pending' ORDER BY created_at_ms"
+    ):
+        owner = row["owner"]
+        if owner not in living:
+            living[owner] = is_alive(owner)
+        if row["id"] in kept or (living[owner] and row["expires_at_ms"] > now_ms):
+            continue
+        pending = _lock_pending(tx, row["id"])
+        if pending is None:
+            continue
+        account, reservation = pending
+        floor = reservation["input_floor"]
+        if floor == 0:
+            _close(tx, account, reservation, "void", now_ms)
+        else:
+            outcome = Outcome(
+                Usage(floor, 0, "estimated"),
+                billed_tokens=floor,
+                status=0,
+                interrupted=True,
+                duration_ms=max(0, now_ms - reservation["created_at_ms"]),
+                recovered=True,
+            )
+            account = renewals.up_to_date(tx, account, now_ms)
+            _charge(tx, account, reservation, outcome, thresholds, now_ms)
+        found.append(row["id"])
+    return found
+
+
+def bill(
+    tx: Connection, ask: Ask, outcome: Outcome, new: NewAccount, thresholds: Iterable[int], opened_ms: int, now_ms: int
+) -> Settled:
+    """Charge a call that was served while the ledger was away: reserve nothing, and settle. Repeating is harmless."""
+    if tx.row("SELECT 1 AS known FROM reservations WHERE id = :id", id=ask.id) is None:
+        account = renewals.touch(tx, ask.caller.user, now_ms, new, ask.caller.email)
+        _insert(tx, account, ask, 0, opened_ms)
+    return settle(tx, ask.id, outcome, thresholds, now_ms)
+
+
+def _insert(tx: Connection, account: Account, ask: Ask, tokens: int, now_ms: int) -> None:
+    details = ask.details
+    tx.execute(
+        "INSERT INTO reservations (id, account_id, state, reserved, input_floor, owner, provider, model, dialect,"
+        " endpoint, stream, conversation, created_at_ms, expires_at_ms) VALUES (:id, :account, 'pending', :tokens,"
+        " :floor, :owner, :provider, :model, :dialect, :endpoint, :stream, :conversation, :now, :expires)",
+        id=ask.id,
+        account=account.id,
+        tokens=tokens,
+        floor=ask.input_floor,
+        owner=ask.owner,
+        provider=details.provider,
+        model=details.model,
+        dialect=details.dialect,
+        endpoint=details.endpoint,
+        stream=int(details.stream),
+        conversation=ask.caller.conversation,
+        now=now_ms,
+        expires=ask.expires_at_ms,
+    )
+    _change_reserved(tx, account, tokens)
+
+
+def _lock_pending(tx: Connection, reservation_id: str) -> tuple[Account, Row] | None:
+    """The account's row, locked, and then its reservation: what was read before the lock may have changed."""
+    locked = tx.row(
+        "UPDATE accounts SET reserved = reserved WHERE id ="
+        " (SELECT account_id FROM reservations WHERE id = :id) RETURNING *",
+        id=reservation_id,
+    )
+    row = tx.row("SELECT * FROM reservations WHERE id = :id AND state = 'pending'", id=reservation_id)
+    return (Account.from_row(locked), row) if locked and row else None
+
+
+def _change_reserved(tx: Connection, account: Account, tokens: int) -> Account:
+    tx.execute("UPDATE accounts SET reserved = reserved + :tokens WHERE id = :id", tokens=tokens, id=account.id)
+    return replace(account, reserved=account.reserved + tokens)
+
+
+def _close(tx: Connection, account: Account, row: Row, state: Literal["settled", "void"], now_ms: int) -> Account:
+    tx.execute(
+        "UPDATE reservations SET state = :state, closed_at_ms = :now WHERE id = :id",
+        state=state,
+        now=now_ms,
+        id=row["id"],
+    )
+    return _change_reserved(tx, account, -row["reserved"])
+
+
+def _charge(
+    tx: Connection, account: Account, row: Row, outcome: Outcome, thresholds: Iterable[int], now_ms: int
+) -> Settled:
+    usage = outcome.usage
+    account = _close(tx, account, row, "settled", now_ms)
+    tx.execute(
+        "INSERT INTO usage_events (id, account_id, at_ms, status, interrupted, recovered, input_tokens,"
+        " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, billed_tokens, basis, duration_ms)"
+        " VALUES (:id, :account, :now, :status, :interrupted, :recovered, :input, :cached, :cache_write, :output,"
+        " :reasoning, :billed, :basis, :duration)",
+        id=row["id"],
+        account=account.id,
+        now=now_ms,
+        status=outcome.status,
+        interrupted=int(outcome.interrupted),
+        recovered=int(outcome.recovered),
+        input=usage.input_tokens,
+        cached=usage.cached_input_tokens,
+        cache_write=usage.cache_write_tokens,
+        output=usage.output_tokens,
+        reasoning=usage.reasoning_tokens,
+        billed=outcome.billed_tokens,
+        basis=usage.basis,
+        duration=outcome.duration_ms,
+    )
+    split = grants.burn(tx, account, outcome.billed_tokens)
+    account, _ = entries.post(tx, account, "usage", split, now_ms, usage_event_id=row["id"])
+    tx.execute("UPDATE accounts SET used = used + :billed WHERE id = :id", billed=outcome.billed_tokens, id=account.id)
+    account = replace(account, used=account.used + outcome.billed_tokens)
+    return Settled(account.standing, alerts.record(tx, account, thresholds, row["id"], now_ms))
+
+
+def _settled_before(tx: Connection, reservation_id: str) -> Settled:
+    row = tx.row("SELECT account_id, state FROM reservations WHERE id = :id", id=reservation_id)
+    if row is None or row["state"] != "settled":
+        state = "unknown" if row is None else row["state"]
+        raise LedgerError(f"reservation {reservation_id} cannot be settled: it is {state}")
+    return Settled(accounts.lock_by_id(tx, row["account_id"]).standing, repeated=True)

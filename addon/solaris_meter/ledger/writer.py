@@ -1,0 +1,112 @@
+"""The writer: one thread that owns the write connection and commits all waiting operations together.
+
+Durability costs one fsync per batch instead of one per call. Each operation runs in its own savepoint, so that one that
+fails takes nothing with it. A future is resolved only after the commit: what it returned is on disk.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from solaris_meter.errors import Unavailable
+from solaris_meter.ledger.database import Connection, Engine
+
+Operation = Callable[[Connection], Any]
+MAX_BATCH = 256
+"""Operations per commit: enough to fill the time of an fsync, few enough to keep the lock short."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    operation: Operation
+    future: "Future[Any]"
+
+
+class Writer:
+    """Runs operations on the ledger in the order in which they were submitted."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to work. Jobs submitted before wait until then."""
+        self._thread.start()
+
+    def submit[T](self, operation: Callable[[Connection], T]) -> "Future[T]":
+        """Have an operation run in a transaction; its future resolves after the commit.
+
+        The future raises what the operation raised, or Unavailable when the database could not commit.
+        """
+        future: Future[T] = Future()
+        if self._closed:
+            future.set_exception(Unavailable("the ledger is closed: the sidecar is stopping"))
+        else:
+            self._jobs.put(_Job(operation, future))
+        return future
+
+    def close(self) -> None:
+        """Finish what was submitted, then stop. Later submissions raise Unavailable."""
+        self._closed = True
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        connection: Connection | None = None
+        ending = False
+        while not ending:
+            job = self._jobs.get()
+            batch: list[_Job] = []
+            while job is not None:
+                batch.append(job)
+                if len(batch) == MAX_BATCH:
+                    break
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            ending = job is None
+            if not batch:
+                continue
+            try:
+                connection = connection or self._engine.connect()
+                outcomes = _commit(connection, batch)
+            except Exception as error:
+                # Nothing of the batch is on disk. A fresh connection, so that a lost one does not stay lost.
+                outcomes = [error] * len(batch)
+                if connection is not None:
+                    connection.close()
+                    connection = None
+            for job, outcome in zip(batch, outcomes, strict=True):
+                if job.future.cancelled():
+                    continue
+                if isinstance(outcome, Exception):
+                    job.future.set_exception(outcome)
+                else:
+                    job.future.set_result(outcome)
+        if connection is not None:
+            connection.close()
+
+
+def _commit(connection: Connection, batch: list[_Job]) -> list[Any]:
+    """Run a batch in one transaction: a result or an exception for each. Raises when nothing was committed."""
+    outcomes: list[Any] = []
+    with connection.transaction():
+        for job in batch:
+            if not job.future.set_running_or_notify_cancel():
+                outcomes.append(None)
+                continue
+            try:
+                with connection.savepoint():
+                    outcomes.append(job.operation(connection))
+            except Exception as error:
+                if not connection.in_transaction:
+                    raise
+                outcomes.append(error)
+    return outcomes

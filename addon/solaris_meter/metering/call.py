@@ -1,0 +1,204 @@
+"""One metered call: its answer is followed piece by piece, and in the end it says what it used."""
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from solaris_meter.ledger.reservations import Ask, Reserved
+from solaris_meter.metering import sse
+from solaris_meter.metering.dialects.dialect import Answer, Dialect, Request
+from solaris_meter.metering.encodings import Decode
+from solaris_meter.metering.slices import Slices
+from solaris_meter.metering.tokens import Count, TokenCounter
+from solaris_meter.models import Basis, Standing, Usage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a call was admitted on.
+
+    `reserved` None: the ledger was down, and calls are let through then. `body` is what goes upstream where it differs
+    from what the caller sent. `notice` is what an answer says that had to be ended.
+    """
+
+    ask: Ask
+    reserved: Reserved | None
+    opened_ms: int
+    slice_tokens: int
+    strict: bool
+    body: bytes | None
+    hides_usage: bool
+    notice: str
+
+    @property
+    def standing(self) -> Standing | None:
+        return self.reserved.standing if self.reserved else None
+
+
+class Call:
+    """The answer of one admitted call, as it passes.
+
+    `feed` gives back what the caller gets: the same bytes, except for a usage event that the caller did not ask for
+    and, in strict mode, for the end of an answer that used up everything (`ended`).
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        dialect: Dialect,
+        request: Request,
+        counter: TokenCounter,
+        extend: "Callable[[int], Future[int]]",
+    ) -> None:
+        self.terms = terms
+        self.dialect = dialect
+        self.request = request
+        self.ended = False
+        self._answer = Answer()
+        self._counter = counter
+        self._events = sse.Decoder()
+        self._decode: Decode | None = None
+        self._broken = False
+        self._taken = 0
+        self._slices: Slices | None = None
+        if terms.reserved is not None:
+            self._slices = Slices(
+                terms.reserved.output_tokens,
+                terms.slice_tokens,
+                strict=terms.strict,
+                count=lambda text: counter.quick(request.model, text),
+                extend=extend,
+            )
+
+    @property
+    def id(self) -> str:
+        """The id of the reservation, and of the usage event it becomes."""
+        return self.terms.ask.id
+
+    @property
+    def edits_answer(self) -> bool:
+        """Whether a streamed answer may have to be changed on its way; a compressed one is inflated for that."""
+        return self.terms.hides_usage or self.terms.strict
+
+    def inflate(self, decode: Decode) -> None:
+        """The answer comes compressed; `feed` gives it back inflated where `edits_answer` is true."""
+        self._decode = decode
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in a piece of a streamed answer; what to relay for it. Never raises."""
+        if self.ended:
+            return b""
+        if self._broken:
+            return data
+        try:
+            plain = self._decode(data) if self._decode else data
+            relayed = self._read(self._events.feed(plain))
+            if not self.terms.hides_usage:
+                relayed = plain if self.edits_answer else data
+            return relayed + self._end() if self._used_up() else relayed
+        except Exception:
+            # Our own failure must not cost the person the answer; it is settled on what was read until here.
+            log.exception("call %s: its answer cannot be followed any more, and is relayed as it comes", self.id)
+            self._broken = True
+            return data
+
+    def finish(self) -> bytes:
+        """The stream has ended; what is still to be relayed. Never raises."""
+        if self.ended or self._broken:
+            return b""
+        try:
+            relayed = self._read(self._events.flush())
+        except Exception:
+            log.exception("call %s: the end of its answer cannot be read", self.id)
+            return b""
+        return relayed if self.terms.hides_usage else b""
+
+    def read_body(self, data: bytes) -> None:
+        """Take in a whole answer that was not streamed. What is not a JSON object says nothing."""
+        try:
+            body = json.loads(data)
+        except ValueError:
+            return
+        if isinstance(body, dict):
+            self.dialect.read_body(self._answer, body)
+
+    async def usage(self, *, client_left: bool) -> Usage | None:
+        """What the call used: as reported, and counted where nothing was. None: nothing is owed.
+
+        Nothing is owed for an answer without usage and without text, unless it was the caller who left.
+        """
+        answer = self._answer
+        text = "".join(answer.text)
+        read, written = answer.input_tokens, answer.output_tokens
+        if answer.refused_usage:
+            log.warning(
+                "call %s: %s reported an impossible usage; it is counted", self.id, self.terms.ask.details.provider
+            )
+        if read == 0 and written == 0 and text:
+            read = written = None
+        if read is None and written is None and not text and not (client_left and self.dialect.counts_input):
+            return None
+        counts: list[Count] = []
+        if read is None:
+            counts.append(await self._counter.prompt(self.request.model, self.request.prompt()))
+            read = counts[-1].tokens
+        if written is None:
+            counts.append(await self._counter.answer(self.request.model, text))
+            written = counts[-1].tokens
+        return Usage(
+            input_tokens=read,
+            output_tokens=written,
+            basis=_weakest(counts),
+            cached_input_tokens=min(read, answer.cached_input_tokens),
+            cache_write_tokens=min(read, answer.cache_write_tokens),
+            reasoning_tokens=min(written, answer.reasoning_tokens),
+        )
+
+    def _read(self, events: list[sse.Event]) -> bytes:
+        """Take in events; their bytes, less what the caller must not see."""
+        return b"".join([event.raw for event in events if event.data is None or not self._is_hidden(event.data)])
+
+    def _is_hidden(self, data: bytes) -> bool:
+        """Take in the payload of one event; whether the caller must not see it."""
+        if data == b"[DONE]":
+            return False
+        try:
+            event = json.loads(data)
+        except ValueError:  # not JSON: nothing that could be metered
+            return False
+        if not isinstance(event, dict):
+            return False
+        self.dialect.read_event(self._answer, event)
+        return self.terms.hides_usage and self.dialect.is_usage_only(event)
+
+    def _used_up(self) -> bool:
+        """Whether the text that came is more than the account can pay for (strict)."""
+        text = self._answer.text
+        if self._slices is None or self._taken == len(text):
+            return False
+        new, self._taken = "".join(text[self._taken :]), len(text)
+        return self._slices.wrote(new)
+
+    def _end(self) -> bytes:
+        """The events that end the answer here."""
+        assert self._slices is not None
+        self.ended = True
+        reserved = self.terms.reserved
+        read = self._answer.input_tokens or (reserved.tokens - reserved.output_tokens if reserved else 0)
+        log.info("call %s: ended after %d output tokens, nothing is left", self.id, self._slices.counted_tokens)
+        return self.dialect.ending(
+            self._answer,
+            self.terms.notice,
+            read,
+            self._slices.counted_tokens,
+            usage=self.request.wants_usage,
+        )
+
+
+def _weakest(counts: list[Count]) -> Basis:
+    bases = {count.basis for count in counts}
+    return "estimated" if "estimated" in bases else "counted" if bases else "reported"

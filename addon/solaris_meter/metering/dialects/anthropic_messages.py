@@ -1,0 +1,177 @@
+"""Anthropic messages.
+
+Request and answer: https://docs.anthropic.com/en/api/messages and /messages-streaming. Usage: `usage`; streamed,
+`message_start.message.usage` and then `message_delta.usage`, which is cumulative and replaces value by value. IN =
+input_tokens + cache_creation_input_tokens + cache_read_input_tokens; OUT = output_tokens, thinking inside. Where
+`iterations` is present the sum over it counts: the top level leaves out compaction and advisor passes.
+"""
+
+import json
+from typing import Any
+
+from solaris_meter.metering import sse
+from solaris_meter.metering.dialects.dialect import (
+    Answer,
+    Dialect,
+    Json,
+    Request,
+    for_librechat,
+    items,
+    make_request,
+    mapping,
+    whole,
+)
+from solaris_meter.metering.prompt import count_attachments
+from solaris_meter.metering.tokens import Prompt
+
+_INPUT, _WRITE, _READ, _OUTPUT = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+)
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "api_error",
+}
+
+
+class AnthropicMessages(Dialect):
+    """`/v1/messages`."""
+
+    name = "anthropic"
+
+    def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
+        return make_request(
+            body,
+            body_bytes,
+            model=body.get("model"),
+            max_output=body.get("max_tokens"),
+            user=mapping(body.get("metadata")).get("user_id"),
+            wants_usage=True,
+            prompt=lambda: _prompt(body),
+        )
+
+    def read_event(self, answer: Answer, event: Json) -> None:
+        kind = event.get("type")
+        if kind == "content_block_delta":
+            delta = mapping(event.get("delta"))
+            for key in ("text", "thinking", "partial_json"):
+                answer.wrote(delta.get(key))
+        elif kind == "content_block_start":
+            block = mapping(event.get("content_block"))
+            answer.state["open_block"] = (event.get("index"), block.get("type"))
+            answer.wrote(block.get("text"))
+            if block.get("type") == "tool_use":
+                answer.wrote(block.get("name"))
+        elif kind == "content_block_stop":
+            answer.state["last_block"] = event.get("index")
+            answer.state.pop("open_block", None)
+        elif kind == "message_start":
+            _read_usage(answer, mapping(event.get("message")).get("usage"), final=False)
+        elif kind == "message_delta":
+            _read_usage(answer, event.get("usage"), final=True)
+
+    def read_body(self, answer: Answer, body: Json) -> None:
+        for block in items(body.get("content")):
+            block = mapping(block)
+            for key in ("text", "thinking", "name"):
+                answer.wrote(block.get(key))
+            if block.get("type") == "tool_use":
+                answer.wrote(json.dumps(block.get("input")))
+        _read_usage(answer, body.get("usage"), final=True)
+
+    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
+        text = message if plain else for_librechat(message)
+        # The SDK that LibreChat uses reads code and message at the top level.
+        error = {"type": _ERROR_TYPES.get(status, "api_error"), "message": text}
+        return {"type": "error", "error": error, "code": code, "message": text}
+
+    def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> bytes:
+        index, kind = answer.state.get("open_block", (None, None))
+        events: list[Json] = []
+        if kind == "text" and notice:
+            events.append(_text_delta(index, notice))
+        if index is not None:
+            events.append({"type": "content_block_stop", "index": index})
+        if kind in {None, "thinking"} and notice:
+            following = (index if index is not None else answer.state.get("last_block", -1)) + 1
+            empty = {"type": "text", "text": ""}
+            events.append({"type": "content_block_start", "index": following, "content_block": empty})
+            events.append(_text_delta(following, notice))
+            events.append({"type": "content_block_stop", "index": following})
+        delta = {"stop_reason": "max_tokens", "stop_sequence": None}
+        events.append({"type": "message_delta", "delta": delta, "usage": {_OUTPUT: output_tokens}})
+        events.append({"type": "message_stop"})
+        return b"".join(sse.encode(json.dumps(event), event["type"]) for event in events)
+
+
+def _text_delta(index: Any, text: str) -> Json:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+
+
+def _read_usage(answer: Answer, usage: object, *, final: bool) -> None:
+    """Merge a usage object. Only a `final` one tells the output: message_start carries a first guess of it."""
+    if not isinstance(usage, dict):
+        return
+    merged: Json = answer.state.setdefault("usage", {})
+    for key in (_INPUT, _WRITE, _READ, _OUTPUT):
+        if usage.get(key) is None:
+            continue
+        number = whole(usage[key])
+        if number is None:
+            answer.refused_usage = True
+        else:
+            merged[key] = number
+    passes = [mapping(item) for item in items(usage.get("iterations"))]
+    totals = {key: sum(whole(item.get(key)) or 0 for item in passes) for key in merged} if passes else merged
+    if _INPUT in totals:
+        answer.cache_write_tokens = totals.get(_WRITE, 0)
+        answer.cached_input_tokens = totals.get(_READ, 0)
+        answer.input_tokens = totals[_INPUT] + answer.cache_write_tokens + answer.cached_input_tokens
+    if final and _OUTPUT in totals:
+        answer.output_tokens = totals[_OUTPUT]
+        thinking = whole(mapping(usage.get("output_tokens_details")).get("thinking_tokens"))
+        answer.reasoning_tokens = min(answer.output_tokens, thinking or 0)
+
+
+def _prompt(body: Json) -> Prompt:
+    """The request as LiteLLM counts it: system and messages as text, tools as functions."""
+    messages: list[Json] = []
+    system = _text(body.get("system"))
+    if system:
+        messages.append({"role": "system", "content": system})
+    for message in items(body.get("messages")):
+        role = mapping(message).get("role")
+        text = _text(mapping(message).get("content"))
+        messages.append({"role": role if isinstance(role, str) else "user", "content": text})
+    tools = []
+    for tool in items(body.get("tools")):
+        if isinstance(tool, dict) and isinstance(tool.get("name"), str):
+            function = {
+                "name": tool["name"],
+                "description": str(tool.get("description") or ""),
+                "parameters": mapping(tool.get("input_schema")),
+            }
+            tools.append({"type": "function", "function": function})
+    return Prompt(messages=tuple(messages), tools=tuple(tools), attachments=count_attachments(body))
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = []
+    for block in items(content):
+        block = mapping(block)
+        if isinstance(block.get("text"), str):
+            parts.append(block["text"])
+        elif block.get("type") == "tool_use":
+            parts.append(f"{block.get('name', '')} {json.dumps(block.get('input'))}")
+        elif block.get("type") in {"tool_result", "thinking"}:
+            parts.append(_text(block.get("content")) or str(block.get("thinking") or ""))
+    return "\n".join(parts)

@@ -1,0 +1,228 @@
+"""The meter: opens calls, settles them, and tends what runs in between. It owns neither sockets nor the clock."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from solaris_meter.errors import LedgerError, Unavailable
+from solaris_meter.ledger.journal import Unsettled
+from solaris_meter.ledger.ledger import RESERVATION_LIFE_MS, Ledger
+from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Refused, Reserved, Settled
+from solaris_meter.metering.admission import Admission, TimedOut
+from solaris_meter.metering.call import Call, Terms
+from solaris_meter.metering.dialects.dialect import Dialect, Request
+from solaris_meter.metering.tokens import TokenCounter
+from solaris_meter.models import CallDetails, Caller, Standing, Usage
+from solaris_meter.settings import Settings
+
+log = logging.getLogger(__name__)
+
+UNSTREAMED_OUTPUT = 16_384
+"""Strict mode: output tokens held for an answer that is not streamed and names no limit; it becomes its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A call that may not go. `reason` is the machine's word for it (header `X-Solaris-Denied`)."""
+
+    reason: str
+    standing: Standing | None = None
+
+
+class Meter:
+    """Admits calls against the ledger and charges them.
+
+    `clock_ms` gives UTC milliseconds, `new_id` a fresh id for each call, `notice` the text for an answer that is ended
+    because everything is used up.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        counter: TokenCounter,
+        settings: Settings,
+        *,
+        clock_ms: Callable[[], int],
+        new_id: Callable[[], str],
+        notice: Callable[[Standing], str],
+    ) -> None:
+        self._ledger = ledger
+        self._counter = counter
+        self._settings = settings
+        self._clock_ms = clock_ms
+        self._new_id = new_id
+        self._notice = notice
+        self._admission = Admission(self._reserve, settings.admission.admission_wait)
+        self._running: dict[str, Call] = {}
+
+    @property
+    def running(self) -> int:
+        """How many calls are admitted and not settled yet, and how many wait."""
+        return len(self._running) + self._admission.waiting
+
+    async def open(
+        self,
+        caller: Caller,
+        details: CallDetails,
+        dialect: Dialect,
+        request: Request,
+        raw: bytes,
+        is_gone: Callable[[], bool],
+    ) -> Call | Denied:
+        """Admit a call: the reservation is committed when this returns. `raw` is the body as it came.
+
+        `is_gone` tells that the caller has left. Raises what is a fault of ours; nothing stays reserved then.
+        """
+        opened_ms = self._clock_ms()
+        ask = self._ask(caller, details, request, opened_ms)
+        try:
+            decision, ask = await self._admission.admit(ask, lambda: self._count_input(request), is_gone)
+        except Unavailable as error:
+            log.error("call %s of %s: %s", ask.id, caller.user, error)
+            if self._settings.ledger.on_error == "deny":
+                return Denied("ledger_unavailable")
+            decision = None
+        except BaseException:
+            # The ledger may have taken the reservation although nobody waits for it any more; the queue keeps order.
+            self._ledger.void(ask.id, opened_ms)
+            raise
+        if isinstance(decision, Refused):
+            return Denied(decision.reason, decision.standing)
+        if isinstance(decision, TimedOut):
+            return Denied("tokens_reserved", decision.standing)
+        try:
+            call = self._admitted(ask, decision, dialect, request, raw, opened_ms)
+        except BaseException:
+            self._ledger.void(ask.id, opened_ms)
+            raise
+        self._running[call.id] = call
+        return call
+
+    async def settle(self, call: Call, status: int, *, interrupted: bool, client_left: bool = False) -> Settled | None:
+        """Charge a call for what it used; committed when this returns. None where it owes nothing, or was closed.
+
+        What the ledger cannot take goes to the journal and is billed later. Raises what is a fault of ours.
+        """
+        if self._running.pop(call.id, None) is None:
+            return None
+        try:
+            usage = await call.usage(client_left=client_left)
+        except Exception:
+            log.exception("call %s: its usage cannot be told; a low estimate of its input is charged", call.id)
+            usage = Usage(call.terms.ask.input_floor, 0, "estimated")
+        if usage is None:
+            await self._void(call)
+            return None
+        now_ms = self._clock_ms()
+        outcome = Outcome(
+            usage=usage,
+            billed_tokens=usage.total_tokens,
+            status=status,
+            interrupted=interrupted,
+            duration_ms=max(0, now_ms - call.terms.opened_ms),
+        )
+        unsettled = Unsettled(call.terms.ask, outcome, call.terms.opened_ms)
+        try:
+            if call.terms.reserved is None:
+                settled = await asyncio.wrap_future(self._ledger.bill(unsettled, now_ms))
+            else:
+                settled = await asyncio.wrap_future(self._ledger.settle(call.id, outcome, now_ms))
+        except Unavailable as error:
+            log.error("call %s is journalled, to be billed later: %s", call.id, error)
+            await asyncio.to_thread(self._ledger.keep, unsettled)
+            return None
+        finally:
+            self._admission.wake(call.terms.ask.caller.user)
+        if settled.repeated:
+            log.warning("call %s had been settled by another process; it is not charged again", call.id)
+        for threshold in settled.crossed:
+            log.info("%s crossed %d %% of the limit", settled.standing.user, threshold)
+        return settled
+
+    async def void(self, call: Call) -> None:
+        """Release what a call holds that owes nothing. Repeating is harmless."""
+        if self._running.pop(call.id, None) is not None:
+            await self._void(call)
+
+    async def tend(self) -> None:
+        """One round of upkeep: renew running reservations, bill the journal, recover what dead processes left."""
+        now_ms = self._clock_ms()
+        running = [call.id for call in list(self._running.values()) if call.terms.reserved]
+        if running:
+            await asyncio.wrap_future(self._ledger.renew(running, now_ms))
+        billed = await asyncio.to_thread(self._ledger.drain, now_ms)
+        if billed:
+            log.warning("%d journalled calls are in the ledger now", billed)
+        recovered = await asyncio.wrap_future(self._ledger.recover(running, now_ms))
+        if recovered:
+            log.warning("%d calls of a process that is gone were settled: %s", len(recovered), ", ".join(recovered))
+
+    def _ask(self, caller: Caller, details: CallDetails, request: Request, now_ms: int) -> Ask:
+        admission = self._settings.admission
+        strict = admission.overdraft == "strict"
+        first = min(request.max_output or admission.slice, admission.slice)
+        wish = (request.max_output or UNSTREAMED_OUTPUT) if strict and not request.stream else first
+        return Ask(
+            id=self._new_id(),
+            caller=caller,
+            details=details,
+            input_tokens=request.size.bound,
+            exact=False,
+            output_tokens=first,
+            output_wish=wish,
+            input_floor=request.size.floor,
+            overdraft=admission.overdraft,
+            owner=self._ledger.owner,
+            expires_at_ms=now_ms + RESERVATION_LIFE_MS,
+        )
+
+    async def _reserve(self, ask: Ask) -> Decision:
+        return await asyncio.wrap_future(self._ledger.reserve(ask, self._clock_ms()))
+
+    async def _count_input(self, request: Request) -> int:
+        return max(1, (await self._counter.prompt(request.model, request.prompt())).tokens)
+
+    def _admitted(
+        self, ask: Ask, reserved: Reserved | None, dialect: Dialect, request: Request, raw: bytes, opened_ms: int
+    ) -> Call:
+        """The call, with the body that goes upstream for it."""
+        strict = self._settings.admission.overdraft == "strict" and reserved is not None
+        body = None
+        if strict and reserved is not None and _must_be_limited(ask, reserved, request):
+            limited = dialect.limit_output(request.body, max(1, reserved.output_tokens))
+            request = replace(request, body=limited)
+            body = raw = json.dumps(limited).encode()
+        asking = dialect.ask_for_usage(raw, request)
+        terms = Terms(
+            ask=ask,
+            reserved=reserved,
+            opened_ms=opened_ms,
+            slice_tokens=self._settings.admission.slice,
+            strict=strict,
+            body=asking if asking is not None else body,
+            hides_usage=asking is not None,
+            notice=self._notice(reserved.standing) if strict and reserved else "",
+        )
+        return Call(terms, dialect, request, self._counter, lambda tokens: self._extend(ask.id, tokens))
+
+    def _extend(self, call_id: str, tokens: int) -> "Future[int]":
+        return self._ledger.extend(call_id, tokens, self._clock_ms())
+
+    async def _void(self, call: Call) -> None:
+        try:
+            if call.terms.reserved is not None:
+                await asyncio.wrap_future(self._ledger.void(call.id, self._clock_ms()))
+        except LedgerError as error:
+            log.error("call %s keeps its reservation until it is recovered: %s", call.id, error)
+        finally:
+            self._admission.wake(call.terms.ask.caller.user)
+
+
+def _must_be_limited(ask: Ask, reserved: Reserved, request: Request) -> bool:
+    """Strict: an answer that cannot be ended in mid-stream, or one for which less than a slice is left."""
+    if request.stream:
+        return reserved.output_tokens < ask.output_tokens
+    return request.max_output is None or request.max_output > reserved.output_tokens

@@ -1,0 +1,84 @@
+"""The values that the layers hand to each other: frozen, counts in whole tokens, times in UTC milliseconds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from solaris_meter.periods import Period
+
+Basis = Literal["reported", "counted", "estimated"]
+"""How sure a count is: `reported` by the provider, `counted` with LiteLLM, `estimated` when something was assumed."""
+
+Status = Literal["active", "blocked"]
+Overdraft = Literal["soft", "strict"]
+GrantKind = Literal["allowance", "rollover", "bonus", "credit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one call used. `input_tokens` is everything the model read, caches included; `output_tokens` everything
+    billed as output, hidden reasoning included; the other three are parts of those two."""
+
+    input_tokens: int
+    output_tokens: int
+    basis: Basis
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a call. `user` keys the account; the e-mail is for people, the conversation for reports."""
+
+    user: str
+    email: str | None = None
+    conversation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallDetails:
+    """What is called. `dialect` is the wire format, `provider` the server behind it."""
+
+    provider: str
+    model: str
+    dialect: str
+    endpoint: str
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an account stands at one moment.
+
+    `limit` is everything there was to use in the period: what was used and what is left (`used + balance`).
+    `balance` can be negative (debt); `available` is what no running call has reserved.
+    """
+
+    user: str
+    email: str | None
+    plan: str
+    status: Status
+    timezone: str
+    period: Period
+    used: int
+    reserved: int
+    balance: int
+
+    @property
+    def limit(self) -> int:
+        return max(0, self.used + self.balance)
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.reserved
+
+    @property
+    def percent_used(self) -> float:
+        """Used share of the limit in percent, one decimal, rounded down so that 80.0 is never shown too early."""
+        if self.limit == 0:
+            return 100.0 if self.used else 0.0
+        return self.used * 1000 // self.limit / 10

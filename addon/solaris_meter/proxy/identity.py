@@ -1,0 +1,103 @@
+"""Who calls: identity headers as LibreChat sends them, the shared key, and fields of the body as the fallback."""
+
+import base64
+import binascii
+import hmac
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from mitmproxy.http import Headers
+
+from solaris_meter.models import Caller
+from solaris_meter.settings import Identity
+
+MAX_LENGTH = 256
+_PREFIX = "x-solaris-"
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+class Refused(Exception):
+    """The request's identification is wrong or ambiguous; the message says which header, for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """What the headers say. `user` None: nothing; the body or `identity.anonymous` decides then."""
+
+    user: str | None
+    email: str | None
+    conversation: str | None
+
+    def caller(self, settings: Identity, body_user: str | None) -> Caller | None:
+        """The caller, with the fallbacks that the settings allow; None where there is nobody to charge."""
+        fallback = _clean(body_user) if settings.body_fallback and body_user else None
+        user = self.user or fallback or settings.anonymous_user
+        return Caller(user, self.email, self.conversation) if user else None
+
+
+def read(headers: Headers, settings: Identity) -> Identified:
+    """Read the identity headers. Raises Refused for a wrong or missing key and for a header that stands twice.
+
+    A value that is empty, or a placeholder that LibreChat did not fill in, is no value.
+    """
+    if settings.key:
+        shown = [
+            value for name, value in headers.fields if name.decode("latin-1").lower() == settings.key_header.lower()
+        ]
+        if len(shown) != 1 or not hmac.compare_digest(shown[0], settings.key.encode()):
+            state = "is missing" if not shown else "stands more than once" if len(shown) > 1 else "is wrong"
+            raise Refused(f"{settings.key_header} {state}")
+    email = _value(headers, settings.email_header)
+    return Identified(
+        user=_value(headers, settings.user_header),
+        email=email if email and _EMAIL.fullmatch(email) else None,
+        conversation=_value(headers, settings.conversation_header),
+    )
+
+
+def strip(headers: Headers, settings: Identity) -> None:
+    """Take our headers out of a request: the upstream must not see who calls, nor the key."""
+    ours = {
+        settings.user_header.lower(),
+        settings.email_header.lower(),
+        settings.conversation_header.lower(),
+        settings.key_header.lower(),
+    }
+    names = {name.decode("latin-1").lower() for name, _ in headers.fields}
+    for name in names:
+        if name in ours or name.startswith(_PREFIX):
+            del headers[name]
+
+
+def _value(headers: Headers, name: str) -> str | None:
+    """The decoded value of a header. Raises Refused where it stands more than once."""
+    raw = [value for key, value in headers.fields if key.decode("latin-1").lower() == name.lower()]
+    if len(raw) > 1:
+        raise Refused(f"{name} stands more than once")
+    return decode(raw[0]) if raw else None
+
+
+def decode(raw: bytes) -> str | None:
+    """A header value of LibreChat's as text: UTF-8, else Latin-1; `b64:` where it held characters beyond Latin-1.
+
+    None for an empty value, an unresolved placeholder, control characters, or more than MAX_LENGTH characters.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    text = text.strip()
+    if text.startswith("b64:"):
+        try:
+            text = base64.b64decode(text.removeprefix("b64:"), validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return _clean(text)
+
+
+def _clean(text: str) -> str | None:
+    text = unicodedata.normalize("NFC", text.strip())
+    if not text or len(text) > MAX_LENGTH or "{{" in text:
+        return None
+    return None if any(unicodedata.category(char).startswith("C") for char in text) else text

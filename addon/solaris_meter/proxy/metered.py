@@ -1,0 +1,342 @@
+"""Each model call: identified, admitted, relayed, settled. Every hook fails closed.
+
+`response` or `error` fires once per flow, and only there a call is closed. mitmproxy sends the end of an answer after
+the `response` hook: the settlement is committed before the client sees it.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mitmproxy import ctx, http
+
+from solaris_meter.chat import denials, notices
+from solaris_meter.chat.texts import Texts
+from solaris_meter.metering import encodings, endpoints
+from solaris_meter.metering.call import Call
+from solaris_meter.metering.dialects.dialect import Dialect
+from solaris_meter.metering.meter import Denied, Meter
+from solaris_meter.metering.providers import Providers
+from solaris_meter.models import CallDetails, Caller
+from solaris_meter.proxy import identity
+from solaris_meter.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_SIGNED = "AWS4-HMAC-SHA256"
+
+
+@dataclass(slots=True)
+class _Visit:
+    """What is known of one flow on its way. `call` once it is admitted, `sent` once it may be on its way upstream."""
+
+    identified: identity.Identified | None = None
+    refused: str = ""
+    dialect: Dialect = endpoints.GENERIC
+    call: Call | None = None
+    sent: bool = False
+    broken: bool = False
+
+
+class _Unreadable(Exception):
+    """The body is not what its endpoint takes; the message says why."""
+
+
+class Metered:
+    """The hooks of a model call."""
+
+    def __init__(
+        self, meter: Meter, providers: Providers, texts: Texts, settings: Settings, clock_ms: Callable[[], int]
+    ) -> None:
+        self._meter = meter
+        self._providers = providers
+        self._texts = texts
+        self._settings = settings
+        self._clock_ms = clock_ms
+        self._visits: dict[str, _Visit] = {}
+        self._unmetered: set[str] = set()
+
+    # ------------------------------------------------------------------------------------------------------- hooks
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if not flow.live or flow.response:
+            return
+        visit = self._visits[flow.id] = _Visit()
+        try:
+            visit.identified = identity.read(flow.request.headers, self._settings.identity)
+        except identity.Refused as error:
+            visit.refused = str(error)
+        except Exception:
+            self._break_down(flow, visit, "requestheaders")
+        finally:
+            identity.strip(flow.request.headers, self._settings.identity)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        visit = self._visits.get(flow.id)
+        if visit is None or flow.response:
+            return
+        try:
+            await self._open(flow, visit)
+        except Exception:
+            self._break_down(flow, visit, "request")
+            await self._release(visit)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        visit = self._visits.get(flow.id)
+        if visit is None or visit.call is None or flow.response is None:
+            if flow.live and flow.response is not None and flow.response.raw_content is None:
+                flow.response.stream = True  # not metered: nothing is gained by holding it back
+            return
+        try:
+            if _is_success(flow):
+                self._follow(flow, flow.response, visit.call)
+        except Exception:
+            # The answer is held back now; `response` replaces it.
+            flow.response.stream = False
+            visit.broken = True
+            log.exception("%s: its answer cannot be metered", flow.request.pretty_url)
+
+    async def response(self, flow: http.HTTPFlow) -> None:
+        visit = self._visits.pop(flow.id, None)
+        if visit is None or visit.call is None or flow.response is None:
+            return
+        try:
+            if visit.broken:
+                raise _Unreadable("its answer could not be followed")
+            await self._close(flow, flow.response, visit.call)
+        except Exception:
+            streamed = bool(flow.response.stream)
+            self._break_down(flow, visit, "response")
+            if not streamed:
+                await self._release(visit)
+
+    async def error(self, flow: http.HTTPFlow) -> None:
+        visit = self._visits.pop(flow.id, None)
+        if visit is None or visit.call is None:
+            return
+        try:
+            await self._abort(flow, visit)
+        except Exception:
+            log.exception("%s: an interrupted call cannot be settled", flow.request.pretty_url)
+
+    async def settle_all(self) -> None:
+        """Settle what is still running, as interrupted: the sidecar is stopping."""
+        for visit in [self._visits.pop(flow_id) for flow_id in list(self._visits)]:
+            if visit.call is not None:
+                await self._meter.settle(visit.call, 0, interrupted=True, client_left=visit.sent)
+
+    # ------------------------------------------------------------------------------------------------------ request
+
+    async def _open(self, flow: http.HTTPFlow, visit: _Visit) -> None:
+        request = flow.request
+        host = _host(flow)
+        path = request.path.partition("?")[0]
+        provider = self._providers.name(host)
+        endpoint = endpoints.classify(request.method, path)
+        policy = self._settings.policy
+        if provider is None:
+            # Of an unknown host only what speaks a known dialect can be told from ordinary traffic.
+            if policy.unknown_hosts != "meter" or isinstance(endpoint, str):
+                return
+            provider = host
+        if endpoint == "free" or (endpoint == "unknown" and policy.unknown_endpoints == "pass"):
+            return
+        if endpoint == "unknown":
+            if policy.unknown_endpoints == "deny":
+                self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{host}{path}")
+                return
+        else:
+            assert not isinstance(endpoint, str)
+            visit.dialect = endpoint
+        if visit.refused:
+            self._deny(flow, visit, Denied("identity_refused"), detail=visit.refused)
+            return
+        raw = request.raw_content or b""
+        try:
+            body = _parse(request, visit.dialect)
+        except _Unreadable as error:
+            self._deny(flow, visit, Denied("body_unreadable"), detail=str(error))
+            return
+        edited = _scrubbed(raw, body)
+        if edited is not None:
+            body = edited
+            raw = request.content = json.dumps(edited).encode()
+        asked = visit.dialect.read_request(path, body, len(raw))
+        caller = self._caller(visit, asked.user)
+        if caller is None:
+            self._deny(flow, visit, Denied("identity_missing"), header=self._settings.identity.user_header)
+            return
+        details = CallDetails(provider, asked.model[:256], visit.dialect.name, path[:512], asked.stream)
+        opened = await self._meter.open(
+            caller, details, visit.dialect, asked, raw, lambda: not flow.client_conn.connected
+        )
+        if isinstance(opened, Denied):
+            self._deny(flow, visit, opened)
+            return
+        visit.call = opened
+        signed = request.headers.get("authorization", "").startswith(_SIGNED)
+        if opened.terms.body is not None:
+            request.content = opened.terms.body
+        if not signed:
+            request.anticomp()
+        # A client that left meanwhile: mitmproxy sends nothing upstream and goes on with `error`.
+        visit.sent = flow.client_conn.connected
+
+    def _caller(self, visit: _Visit, body_user: str | None) -> Caller | None:
+        assert visit.identified is not None
+        return visit.identified.caller(self._settings.identity, body_user)
+
+    def _deny(self, flow: http.HTTPFlow, visit: _Visit, denied: Denied, **details: str) -> None:
+        now_ms = self._clock_ms()
+        denial = denials.build(denied, visit.dialect, self._texts, self._settings.denial.mode, now_ms, **details)
+        headers = {"content-type": "application/json; charset=utf-8"} | denial.headers
+        if denied.standing:
+            headers |= denials.rate_limit_headers(denied.standing, now_ms)
+        content = json.dumps(denial.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        flow.response = http.Response.make(denial.status, content, headers)
+        who = denied.standing.user if denied.standing else "-"
+        log.info(
+            "denied %s: %s %s%s",
+            who,
+            denied.reason,
+            _host(flow),
+            details.get("detail", "") and f" ({details['detail']})",
+        )
+
+    # ----------------------------------------------------------------------------------------------------- response
+
+    def _follow(self, flow: http.HTTPFlow, response: http.Response, call: Call) -> None:
+        """Have the answer relayed as it comes; one JSON document is held until it is settled."""
+        headers = response.headers
+        headers["X-Solaris-Request"] = call.id
+        if call.terms.standing:
+            headers.update(denials.rate_limit_headers(call.terms.standing, self._clock_ms()))
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "text/event-stream":
+            response.stream = kind != "application/json" and not kind.endswith("+json")
+            return
+        encoding = headers.get("content-encoding", "")
+        if encoding:
+            decode = encodings.decoder(encoding)
+            if decode is None:
+                raise _Unreadable(f"content-encoding {encoding!r} cannot be undone")
+            call.inflate(decode)
+        if call.edits_answer:
+            headers.pop("content-encoding", None)
+            if headers.pop("content-length", None) is not None and not response.is_http2:
+                headers["transfer-encoding"] = "chunked"
+        response.stream = self._relay(flow, call)
+
+    def _relay(self, flow: http.HTTPFlow, call: Call) -> Callable[[bytes], Any]:
+        """The stream callable. `[]` drops a piece; `b""` inside a list is the end of a chunked body."""
+
+        def relay(data: bytes) -> bytes | list[bytes]:
+            if not data:
+                return call.finish()
+            already_ended = call.ended
+            out = call.feed(data)
+            if not call.ended:
+                return out or []
+            if already_ended:
+                return []
+            asyncio.get_running_loop().call_soon(_hang_up, flow)
+            return [out, b""]
+
+        return relay
+
+    async def _close(self, flow: http.HTTPFlow, response: http.Response, call: Call) -> None:
+        if not _is_success(flow):
+            await self._meter.void(call)
+            return
+        if not response.stream:
+            call.read_body(response.get_content(strict=False) or b"")
+        settled = await self._meter.settle(call, response.status_code, interrupted=call.ended)
+        if settled is None:
+            if call.dialect is endpoints.GENERIC:
+                self._note_unmetered(call.terms.ask.details)
+        elif not response.stream:
+            response.headers.update(denials.rate_limit_headers(settled.standing, self._clock_ms()))
+
+    async def _abort(self, flow: http.HTTPFlow, visit: _Visit) -> None:
+        """Close a call whose exchange broke off: charged for what was relayed, nothing where nothing was owed."""
+        assert visit.call is not None
+        message = flow.error.msg.lower() if flow.error else ""
+        client_left = "client" in message or not flow.client_conn.connected
+        answered = flow.response is not None
+        if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
+            await self._meter.void(visit.call)
+            return
+        status = flow.response.status_code if flow.response else 0
+        await self._meter.settle(visit.call, status, interrupted=True, client_left=client_left)
+
+    def _note_unmetered(self, details: CallDetails) -> None:
+        where = f"{details.provider} {details.endpoint}"
+        if where not in self._unmetered and len(self._unmetered) < 1000:
+            self._unmetered.add(where)
+            log.warning("%s reported no usage that is known: such calls are not charged", where)
+
+    # ------------------------------------------------------------------------------------------------ our own failure
+
+    def _break_down(self, flow: http.HTTPFlow, visit: _Visit, hook: str) -> None:
+        """Our code failed: the caller gets a 503 in its dialect, and what it asked for is not served."""
+        log.exception("%s %s failed in %s: answered with 503", flow.request.method, flow.request.pretty_url, hook)
+        if flow.response is None or not flow.response.stream:
+            self._deny(flow, visit, Denied("internal_error"))
+
+    async def _release(self, visit: _Visit) -> None:
+        if visit.call is None:
+            return
+        call, visit.call = visit.call, None
+        try:
+            await self._meter.void(call)
+        except Exception:
+            log.exception("call %s keeps its reservation until it is recovered", call.id)
+
+
+def _host(flow: http.HTTPFlow) -> str:
+    """The host that is called. Behind a transparent redirect the request holds an address; the SNI has the name."""
+    return flow.client_conn.sni or flow.request.host
+
+
+def _is_success(flow: http.HTTPFlow) -> bool:
+    return flow.response is not None and 200 <= flow.response.status_code < 300
+
+
+def _parse(request: http.Request, dialect: Dialect) -> dict[str, Any]:
+    """The body as a JSON object; for an unknown endpoint anything else is an empty one. Raises _Unreadable."""
+    try:
+        body = json.loads(request.get_content(strict=True) or b"")
+        problem = f"a JSON object is expected, not {type(body).__name__}"
+    except RecursionError:
+        body, problem = None, "its JSON is nested too deeply"
+    except ValueError as error:
+        body, problem = None, f"its JSON is broken: {error}"
+    if isinstance(body, dict):
+        return body
+    if dialect is endpoints.GENERIC:
+        return {}
+    raise _Unreadable(problem)
+
+
+def _scrubbed(raw: bytes, body: dict[str, Any]) -> dict[str, Any] | None:
+    """The body without our notices, where it may hold any: looking at the bytes spares the walk."""
+    mark = notices.MARK[0]
+    if mark.encode() not in raw and b"\\u2063" not in raw:
+        return None
+    return notices.scrub(body)
+
+
+def _hang_up(flow: http.HTTPFlow) -> None:
+    """Close the upstream connection of an answer that was ended: what it goes on to say would be paid by nobody.
+
+    A client that has several streams on its connection shares the upstream one: it is left to end by itself.
+    """
+    if flow.request.is_http2 or flow.request.is_http3:
+        return
+    proxyserver = ctx.master.addons.get("proxyserver")
+    handler = proxyserver.connections.get(flow.client_conn.id)
+    if handler is not None and flow.server_conn in handler.transports:
+        handler.close_connection(flow.server_conn)

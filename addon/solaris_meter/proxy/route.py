@@ -1,0 +1,88 @@
+"""Base URLs: `http://sidecar:8080/openai/v1/…` is a request for the upstream of the route `openai`.
+
+A forward-proxy client names its upstream itself (CONNECT, or an absolute URL); what arrives in origin form on the same
+port names a route with its first path segment.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mitmproxy import connection, http
+from mitmproxy.proxy import layer, mode_specs
+
+from solaris_meter.metering.providers import Providers
+
+_ORIGIN_FORM = re.compile(rb"[A-Z]+ /")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a route leads. `prefix` comes before the path, without a slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+
+    @classmethod
+    def parse(cls, url: str) -> "Upstream":
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return cls(parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"))
+
+
+class Router:
+    """Points base-URL requests at their upstream; a path that names no route is answered with a 404."""
+
+    def __init__(self, routes: Mapping[str, str], providers: Providers) -> None:
+        self._upstreams = {name: Upstream.parse(url) for name, url in routes.items()}
+        self._providers = providers
+        # mitmproxy forgets in which form a request came, so the first bytes of its connection have to tell.
+        self._origin_form: set[str] = set()
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        client = nextlayer.context.client
+        if nextlayer.context.server.address is None and _ORIGIN_FORM.match(nextlayer.data_client()):
+            self._origin_form.add(client.id)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        self._origin_form.discard(client.id)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if not flow.live or flow.is_replay or not self._is_base_url(flow):
+            return
+        if not self._apply(flow.request) and not self._providers.name(flow.request.host):
+            flow.response = http.Response.make(
+                404, self._unknown_route(flow.request), {"content-type": "application/json"}
+            )
+
+    def _is_base_url(self, flow: http.HTTPFlow) -> bool:
+        mode = flow.client_conn.proxy_mode
+        return isinstance(mode, mode_specs.ReverseMode) or flow.client_conn.id in self._origin_form
+
+    def _apply(self, request: http.Request) -> bool:
+        path, question, query = request.path.partition("?")
+        _, name, *rest = path.split("/", 2) if path.startswith("/") else ("", "")
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            return False
+        inner = rest[0] if rest else ""
+        if name == "anthropic" and inner == "models":
+            inner = "v1/models"  # LibreChat leaves the version out of this one
+        # The setters of host and port rewrite the Host header by the scheme, so the scheme comes first.
+        request.scheme = upstream.scheme
+        request.host = upstream.host
+        request.port = upstream.port
+        request.path = f"{upstream.prefix}/{inner}{question}{query}"
+        return True
+
+    def _unknown_route(self, request: http.Request) -> bytes:
+        segment = request.path.partition("?")[0].split("/")[1] if "/" in request.path else ""
+        message = (
+            f"no route {segment!r}: a base URL begins with one of {', '.join(sorted(self._upstreams))}; "
+            "add others under [routes] in solaris.toml"
+        )
+        return json.dumps({"error": {"message": message, "type": "route_unknown", "code": "route_unknown"}}).encode()

@@ -1,0 +1,271 @@
+"""Settings: `solaris.toml`, each key overridable by the environment as `SOLARIS_<TABLE>_<KEY>`.
+
+Everything has a default that works on one machine with SQLite. An unknown key, a wrong type or an impossible value
+raises SettingsError with the key's name. In an environment variable a list is written with commas.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import Meta
+
+from solaris_meter.errors import SettingsError
+from solaris_meter.models import Overdraft
+
+HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+Percent = Annotated[int, Meta(ge=1, le=100)]
+
+DEFAULT_ROUTES = {
+    "openai": "https://api.openai.com",
+    "anthropic": "https://api.anthropic.com",
+    "google": "https://generativelanguage.googleapis.com",
+    "mistral": "https://api.mistral.ai",
+    "groq": "https://api.groq.com",
+    "deepseek": "https://api.deepseek.com",
+    "xai": "https://api.x.ai",
+    "openrouter": "https://openrouter.ai",
+    "perplexity": "https://api.perplexity.ai",
+    "cohere": "https://api.cohere.com",
+    "together": "https://api.together.xyz",
+    "fireworks": "https://api.fireworks.ai",
+    "moonshot": "https://api.moonshot.ai",
+}
+"""First path segment of a base URL → upstream. `[routes]` adds to these and overrides them."""
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Ledger(_Table, frozen=True, kw_only=True):
+    """`on_error`: what happens to calls while the ledger is down; `allow` journals them and bills them later."""
+
+    database: str = "sqlite:///solaris.db"
+    on_error: Literal["deny", "allow"] = "deny"
+
+
+class Identity(_Table, frozen=True, kw_only=True):
+    """How the caller is recognised. `key`: when set, a wrong or missing key header is a 401."""
+
+    user_header: HeaderName = "X-Solaris-User"
+    email_header: HeaderName = "X-Solaris-Email"
+    conversation_header: HeaderName = "X-Solaris-Conversation"
+    key_header: HeaderName = "X-Solaris-Key"
+    key: str = ""
+    body_fallback: bool = True
+    anonymous: Annotated[str, Meta(pattern=r"^(deny|account:.+)$")] = "deny"
+
+    @property
+    def anonymous_user(self) -> str | None:
+        """The account that calls without an identity are charged to; None: they are denied."""
+        return self.anonymous.removeprefix("account:") if self.anonymous != "deny" else None
+
+
+class Accounts(_Table, frozen=True, kw_only=True):
+    """How accounts come to be at first sight. `timezone` cuts their periods."""
+
+    auto_create: bool = True
+    default_plan: str = "basico"
+    timezone: str = "America/Sao_Paulo"
+
+
+class Admission(_Table, frozen=True, kw_only=True):
+    """`slice`: output tokens reserved at a time. `admission_wait`: seconds a call waits for others to settle."""
+
+    slice: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
+    overdraft: Overdraft = "soft"
+    admission_wait: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+
+
+class Alerts(_Table, frozen=True, kw_only=True):
+    """`thresholds`: percentages of the limit whose crossing is recorded, once per period."""
+
+    thresholds: tuple[Percent, ...] = (80, 95)
+    in_chat: bool = True
+    channels: tuple[str, ...] = ()
+
+
+class Denial(_Table, frozen=True, kw_only=True):
+    """The HTTP status of a refusal for lack of tokens: `http_429` (default) or `http_402`."""
+
+    mode: Literal["http_429", "http_402", "assistant_message"] = "http_429"
+
+
+class Chat(_Table, frozen=True, kw_only=True):
+    """Messages that ask for the balance."""
+
+    commands: tuple[str, ...] = ("/saldo", "!saldo", "/balance")
+
+
+class Purchase(_Table, frozen=True, kw_only=True):
+    """Where a person buys more tokens."""
+
+    email: str = ""
+    url: str = ""
+
+
+class Locale(_Table, frozen=True, kw_only=True):
+    """The language of what people read in the chat."""
+
+    language: Literal["pt-BR", "en"] = "pt-BR"
+    messages: str = ""
+
+
+class Policy(_Table, frozen=True, kw_only=True):
+    """What to do beyond the known: `hosts` adds hosts to meter."""
+
+    hosts: tuple[str, ...] = ()
+    unknown_hosts: Literal["pass", "meter", "deny"] = "pass"
+    unknown_endpoints: Literal["meter", "pass", "deny"] = "meter"
+
+
+class Web(_Table, frozen=True, kw_only=True):
+    """The usage page and the console."""
+
+    base_url: str = ""
+    secret: str = ""
+    admin_password: str = ""
+
+
+class Observe(_Table, frozen=True, kw_only=True):
+    """Where metrics and health are served."""
+
+    listen: str = "127.0.0.1:9464"
+
+
+class Settings(_Table, frozen=True, kw_only=True):
+    """All settings, one attribute per table."""
+
+    ledger: Ledger = Ledger()
+    identity: Identity = Identity()
+    accounts: Accounts = Accounts()
+    admission: Admission = Admission()
+    alerts: Alerts = Alerts()
+    denial: Denial = Denial()
+    chat: Chat = Chat()
+    purchase: Purchase = Purchase()
+    locale: Locale = Locale()
+    routes: dict[str, str] = {}
+    policy: Policy = Policy()
+    web: Web = Web()
+    observe: Observe = Observe()
+
+    @property
+    def all_routes(self) -> dict[str, str]:
+        """The default routes with those of `[routes]` over them."""
+        return DEFAULT_ROUTES | self.routes
+
+
+NOT_BUILT_YET = ("alerts.channels", "chat.commands", "locale.messages", "web", "observe.listen")
+"""Keys of the design that are read but change nothing in this version; `without_effect` reports the ones in use."""
+
+_SPECIAL = {"SOLARIS_CONFIG", "SOLARIS_DATABASE"}  # a path, and the command line's --database
+
+
+def find_config(explicit: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The settings file: the one named, else `SOLARIS_CONFIG`, else `solaris.toml` here, else none."""
+    named = explicit or environ.get("SOLARIS_CONFIG")
+    if named:
+        return Path(named)
+    here = Path("solaris.toml")
+    return here if here.exists() else None
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings file (None: defaults) and the environment. Raises SettingsError."""
+    tables = _read(path) if path else {}
+    where = str(path) if path else "the default settings"
+    settings = _convert(tables, where, strict=True)
+    overrides = _from_environment(environ)
+    if overrides:
+        merged = msgspec.to_builtins(settings)
+        for table, values in overrides.items():
+            merged[table] |= values
+        settings = _convert(merged, "the environment (SOLARIS_<TABLE>_<KEY>)", strict=False)
+    _check(settings, where)
+    return settings
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """The keys that were changed from their default although this version does nothing with them."""
+    default = Settings()
+    found = []
+    for name in NOT_BUILT_YET:
+        table, _, key = name.partition(".")
+        mine, usual = getattr(settings, table), getattr(default, table)
+        if (getattr(mine, key) != getattr(usual, key)) if key else (mine != usual):
+            found.append(name)
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}; name a readable file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+
+
+def _convert(tables: dict[str, Any], where: str, *, strict: bool) -> Settings:
+    try:
+        return msgspec.convert(tables, Settings, strict=strict)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{where}: {_explain(str(error))}") from error
+
+
+def _explain(message: str) -> str:
+    """msgspec's message with the key as it stands in the file, and for an unknown key the ones there are."""
+    what, _, place = message.partition(" - at `$")
+    key = re.sub(r"\[\d+\]", "", place.rstrip("`")).lstrip(".")
+    unknown = re.search(r"unknown field `(.+?)`", what)
+    if unknown:
+        full = f"{key}.{unknown[1]}" if key else unknown[1]
+        table = getattr(Settings(), key) if key else Settings()
+        return f"unknown key {full!r}; there are {', '.join(table.__struct_fields__)}"
+    return f"{key}: {what}" if key else what
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    default = Settings()
+    for name, text in environ.items():
+        if not name.startswith("SOLARIS_") or name in _SPECIAL:
+            continue
+        table, _, key = name.removeprefix("SOLARIS_").lower().partition("_")
+        known = getattr(default, table, None) if table in default.__struct_fields__ else None
+        if known is None or not key or (table != "routes" and key not in known.__struct_fields__):
+            raise SettingsError(f"the environment variable {name} is not a setting (SOLARIS_<TABLE>_<KEY>)")
+        is_list = table != "routes" and isinstance(getattr(known, key), tuple)
+        found.setdefault(table, {})[key] = (
+            [part.strip() for part in text.split(",") if part.strip()] if is_list else text
+        )
+    return found
+
+
+def _check(settings: Settings, where: str) -> None:
+    """What types cannot say. Raises SettingsError."""
+    try:
+        ZoneInfo(settings.accounts.timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        name = settings.accounts.timezone
+        raise SettingsError(
+            f"{where}: accounts.timezone: no time zone {name!r}; write one like Europe/Lisbon"
+        ) from error
+    for name, url in settings.routes.items():
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise SettingsError(f"{where}: routes.{name}: {url!r} is not a URL such as https://api.example.com")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            raise SettingsError(
+                f"{where}: routes: {name!r} cannot be a path segment; use letters, digits, '.', '_', '-'"
+            )
+    if settings.denial.mode == "assistant_message":
+        raise SettingsError(f"{where}: denial.mode: 'assistant_message' is not built yet; use 'http_429' or 'http_402'")

@@ -1,0 +1,234 @@
+"""What an account holds and used: grant, credit, debit, balance, usage, statement."""
+
+from typing import Any
+
+import click
+
+from solaris_cli.context import MONEY, TOKENS, WHEN, Context, When, json_option, pass_context
+from solaris_cli.output import number, print_fields, print_json, print_rows
+from solaris_meter.amounts import Money
+from solaris_meter.ledger import accounts, credits, entries, renewals, reports
+from solaris_meter.ledger.credits import Applied
+from solaris_meter.periods import to_iso
+
+# So that an amount of -5 is refused as an amount, and not as an option nobody knows.
+_AMOUNT_LIKE_OPTION = {"ignore_unknown_options": True}
+_REFERENCE = "Idempotency key, such as a payment's id: the same one twice changes nothing the second time."
+
+
+@click.command(context_settings=_AMOUNT_LIKE_OPTION)
+@click.argument("user")
+@click.argument("amount", type=TOKENS)
+@click.option("--expires", type=WHEN, help="When the tokens are worth nothing any more: a date, or 30d from now.")
+@click.option("--note", help="Why, for the statement.")
+@click.option("--reference", metavar="KEY", help=_REFERENCE)
+@json_option
+@pass_context
+def grant(
+    context: Context,
+    user: str,
+    amount: int,
+    expires: When | None,
+    note: str | None,
+    reference: str | None,
+    as_json: bool,
+) -> None:
+    """Give USER tokens (a bonus).
+
+    \b
+    solaris-cli grant maria@example.com 250K --expires 30d --note "sorry for the outage"
+    """
+    with context.writing() as tx:
+        name = accounts.find(tx, user).user
+        applied = credits.give(
+            tx,
+            name,
+            "bonus",
+            amount,
+            context.now_ms(),
+            expires_at_ms=expires.ms(context) if expires else None,
+            note=note,
+            reference=reference,
+        )
+    _print_applied(applied, as_json)
+
+
+@click.command(context_settings=_AMOUNT_LIKE_OPTION)
+@click.argument("user")
+@click.argument("amount", type=TOKENS)
+@click.option("--paid", type=MONEY, help="What was paid: 49.90, or USD 10.")
+@click.option("--expires", type=WHEN, help="When the tokens are worth nothing any more.  [default: never]")
+@click.option("--note", help="Anything to remember, for the statement.")
+@click.option("--reference", metavar="KEY", help=_REFERENCE)
+@json_option
+@pass_context
+def credit(
+    context: Context,
+    user: str,
+    amount: int,
+    paid: Money | None,
+    expires: When | None,
+    note: str | None,
+    reference: str | None,
+    as_json: bool,
+) -> None:
+    """Add tokens that USER bought.
+
+    \b
+    solaris-cli credit joao 1M --paid 49.90 --reference pix-2026-0173
+    """
+    with context.writing() as tx:
+        name = accounts.find(tx, user).user
+        applied = credits.give(
+            tx,
+            name,
+            "credit",
+            amount,
+            context.now_ms(),
+            expires_at_ms=expires.ms(context) if expires else None,
+            paid=paid,
+            note=note or (f"paid {paid}" if paid else None),
+            reference=reference,
+        )
+    _print_applied(applied, as_json)
+
+
+@click.command(context_settings=_AMOUNT_LIKE_OPTION)
+@click.argument("user")
+@click.argument("amount", type=TOKENS)
+@click.option("--note", required=True, help="Why, for the statement.")
+@click.option("--reference", metavar="KEY", help=_REFERENCE)
+@json_option
+@pass_context
+def debit(context: Context, user: str, amount: int, note: str, reference: str | None, as_json: bool) -> None:
+    """Take tokens back from USER, as a correction. More than there is becomes debt."""
+    with context.writing() as tx:
+        name = accounts.find(tx, user).user
+        applied = credits.take(tx, name, amount, context.now_ms(), note=note, reference=reference)
+    _print_applied(applied, as_json)
+
+
+@click.command()
+@click.argument("user", required=False)
+@json_option
+@pass_context
+def balance(context: Context, user: str | None, as_json: bool) -> None:
+    """Show what USER has left, or what everybody has."""
+    now_ms = context.now_ms()
+    with context.writing() as tx:
+        found = [accounts.find(tx, user)] if user else accounts.all_accounts(tx)
+        # A period that has begun is issued now, as a call would: what is shown is what there is.
+        shown = [reports.balance(tx, renewals.touch(tx, account.user, now_ms)) for account in found]
+    if as_json:
+        print_json(shown[0] if user else shown)
+    elif user:
+        _print_balance(shown[0])
+    else:
+        columns = ("user", "email", "plan", "status", "limit", "used", "reserved", "available", "percent_used")
+        print_rows(shown, columns, empty="no accounts yet")
+
+
+@click.command()
+@click.argument("user", required=False)
+@click.option("--since", type=WHEN, help="From this moment on.")
+@click.option("--until", type=WHEN, help="Before this moment.")
+@click.option("--by", type=click.Choice(["user", "model", "day", "conversation"]), default="model", show_default=True)
+@click.option("--events", is_flag=True, help="Every call instead of sums.")
+@json_option
+@pass_context
+def usage(
+    context: Context,
+    user: str | None,
+    since: When | None,
+    until: When | None,
+    by: reports.Grouping,
+    events: bool,
+    as_json: bool,
+) -> None:
+    """Show what was used, by USER or by everybody."""
+    with context.reading() as tx:
+        account_id = accounts.find(tx, user).id if user else None
+        since_ms, until_ms = (moment.ms(context) if moment else None for moment in (since, until))
+        if events:
+            rows = reports.usage_events(tx, account_id, since_ms, until_ms)
+        else:
+            rows = reports.usage(tx, by, account_id, since_ms, until_ms)
+    if as_json:
+        print_json(rows)
+        return
+    columns: tuple[str, ...] = (
+        by,
+        "calls",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "billed_tokens",
+        "reported_percent",
+    )
+    if events:
+        columns = ("at", "user", "model", "input_tokens", "output_tokens", "billed_tokens", "basis", "interrupted")
+    print_rows(rows, columns, empty="nothing was used")
+
+
+@click.command()
+@click.argument("user")
+@click.option("--last", type=click.IntRange(1), default=50, show_default=True, help="How many entries.")
+@json_option
+@pass_context
+def statement(context: Context, user: str, last: int, as_json: bool) -> None:
+    """Show the entries that made USER's balance, oldest first."""
+    with context.reading() as tx:
+        lines = entries.of_account(tx, accounts.find(tx, user), last)
+    rows = [
+        {
+            "id": line.id,
+            "at": to_iso(line.at_ms),
+            "kind": line.kind,
+            "amount": line.amount,
+            "balance_after": line.balance_after,
+            "reference": line.reference,
+            "note": line.note,
+        }
+        for line in lines
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, ("at", "kind", "amount", "balance_after", "reference", "note"), empty="no entries yet")
+
+
+def _print_applied(applied: Applied, as_json: bool) -> None:
+    entry, standing = applied.entry, applied.standing
+    if as_json:
+        print_json(
+            {
+                "user": standing.user,
+                "kind": entry.kind,
+                "amount": entry.amount,
+                "balance": standing.balance,
+                "available": standing.available,
+                "reference": entry.reference,
+                "repeated": applied.repeated,
+            }
+        )
+    elif applied.repeated:
+        click.echo(
+            f"reference {entry.reference!r} was used for this at {to_iso(entry.at_ms)} already: nothing was changed. "
+            f"{standing.user} has {number(standing.balance)} tokens."
+        )
+    else:
+        click.echo(f"{entry.kind} {entry.amount:+,} → {standing.user} has {number(standing.balance)} tokens")
+
+
+def _print_balance(shown: dict[str, Any]) -> None:
+    period = shown["period"]
+    fields = {name: shown[name] for name in ("user", "email", "plan", "status")}
+    fields["period"] = f"{period['start']} to {period['end'] or 'no end'}"
+    fields |= {name: shown[name] for name in ("limit", "used", "reserved", "balance", "available")}
+    fields["percent_used"] = f"{shown['percent_used']} %"
+    print_fields(fields)
+    for alert in shown["alerts"]:
+        click.echo(f"crossed {alert['threshold']} % of the limit at {alert['at']}")
+    if shown["grants"]:
+        click.echo()
+        print_rows(shown["grants"], ("kind", "remaining", "expires_at"), empty="")

@@ -1,0 +1,162 @@
+"""What every command needs: the settings, the ledger, the clock, and arguments read at the edge."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from solaris_meter.amounts import Money, parse_money, parse_tokens
+from solaris_meter.errors import AmountError
+from solaris_meter.ledger.accounts import NewAccount
+from solaris_meter.ledger.database import Connection, Engine, open_engine
+from solaris_meter.periods import to_ms
+from solaris_meter.settings import Settings, find_config, load_settings
+
+
+class Context:
+    """The root command's object: settings are read and the ledger is opened when a command first asks for them."""
+
+    def __init__(self, config: str | None, database: str | None) -> None:
+        self._config = config
+        self._database = database
+
+    @cached_property
+    def config(self) -> Path | None:
+        """The settings file in use; None: defaults and the environment."""
+        return find_config(self._config)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings. Raises SettingsError."""
+        return load_settings(self.config)
+
+    @property
+    def database(self) -> str:
+        """The URL of the ledger."""
+        return self._database or self.settings.ledger.database
+
+    @property
+    def new_account(self) -> NewAccount:
+        """What `users add` gives unless told otherwise."""
+        accounts = self.settings.accounts
+        return NewAccount(accounts.default_plan, accounts.timezone)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone in which dates without one are meant."""
+        return ZoneInfo(self.settings.accounts.timezone)
+
+    def now_ms(self) -> int:
+        """The clock."""
+        return time.time_ns() // 1_000_000
+
+    def engine(self, *, create: bool = False) -> Engine:
+        """The ledger's database, brought up to date. Raises Unavailable."""
+        engine = open_engine(self.database, create=create)
+        engine.migrate()
+        return engine
+
+    @contextmanager
+    def writing(self, *, create: bool = False) -> Iterator[Connection]:
+        """A write transaction; `create` makes the ledger where there is none."""
+        connection = self.engine(create=create).connect()
+        try:
+            with connection.transaction():
+                yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A snapshot: everything read is of one moment, and the sidecar goes on writing."""
+        connection = self.engine().connect()
+        try:
+            with connection.snapshot():
+                yield connection
+        finally:
+            connection.close()
+
+
+pass_context = click.make_pass_decorator(Context)
+
+
+class _Tokens(click.ParamType[int]):
+    name = "amount"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_tokens(value, zero=self._zero)
+        except AmountError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Money(click.ParamType[Money]):
+    name = "money"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Money:
+        if isinstance(value, Money):
+            return value
+        try:
+            return parse_money(value)
+        except AmountError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _When(click.ParamType["When"]):
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "When":
+        if isinstance(value, When):
+            return value
+        try:
+            return When.parse(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a time: write 2026-12-31, 2026-12-31T18:00, or 30d for days from now", param, ctx
+            )
+
+
+class When:
+    """A moment as it was written: a date or time (ISO 8601), or a number of days from now (`30d`)."""
+
+    def __init__(self, moment: datetime | timedelta) -> None:
+        self._moment = moment
+
+    @classmethod
+    def parse(cls, text: str) -> "When":
+        """Raises ValueError for what is no time."""
+        if text.endswith("d") and text[:-1].isdigit():
+            return cls(timedelta(days=int(text[:-1])))
+        return cls(datetime.fromisoformat(text))
+
+    def ms(self, context: Context) -> int:
+        """The moment in UTC milliseconds; without a time zone it is meant in the accounts' own."""
+        if isinstance(self._moment, timedelta):
+            return context.now_ms() + int(self._moment.total_seconds() * 1000)
+        if self._moment.tzinfo is None:
+            return to_ms(self._moment.replace(tzinfo=context.zone))
+        return to_ms(self._moment.astimezone(UTC))
+
+
+TOKENS = _Tokens()
+TOKENS_OR_ZERO = _Tokens(zero=True)
+MONEY = _Money()
+WHEN = _When()
+
+Command = Callable[..., Any]
+
+
+def json_option(function: Command) -> Command:
+    """`--json`, for commands that print."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

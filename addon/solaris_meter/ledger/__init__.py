@@ -11,7 +11,8 @@ died). The id of a reservation is the id of its usage event.
 
 Rules.
 
-- Σ entries = balance; Σ postings of a grant = what remains in it; Σ remaining = max(0, balance); debt = max(0, -balance).
+- Σ entries = balance; Σ postings of a grant = what remains in it; Σ remaining = max(0, balance); debt = max(0,
+  -balance).
 - Σ pending reservations = reserved.
 - Every usage event has exactly one settled reservation and one usage entry of the same billed tokens.
 - Grants burn by priority, then earliest expiry, then earliest creation.

@@ -54,7 +54,8 @@ def run(
     program = f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
     # The same process: signals and exit codes are mitmproxy's own.
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-c", program, *arguments[1:], *mitmproxy_args], environment)
+    # -P: a file of the current folder must not stand in for a module.
+    os.execve(sys.executable, [sys.executable, "-P", "-c", program, *arguments[1:], *mitmproxy_args], environment)
 
 
 @click.command()

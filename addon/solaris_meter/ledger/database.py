@@ -19,7 +19,7 @@ from solaris_meter.errors import Unavailable
 from solaris_meter.ledger import migrations
 
 Row = Mapping[str, Any]
-BUSY_TIMEOUT_MS = 10_000
+BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another process's transaction."""
 
 

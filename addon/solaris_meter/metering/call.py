@@ -43,7 +43,8 @@ class Call:
     """The answer of one admitted call, as it passes.
 
     `feed` gives back what the caller gets: the same bytes, except for a usage event that the caller did not ask for
-    and, in strict mode, for the end of an answer that used up everything (`ended`).
+    and, in strict mode, for the end of an answer that used up everything (`ended`). `finished`: the answer's own last
+    event has passed.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Call:
         self.dialect = dialect
         self.request = request
         self.ended = False
+        self.finished = False
         self._answer = Answer()
         self._counter = counter
         self._events = sse.Decoder()
@@ -165,6 +167,7 @@ class Call:
     def _is_hidden(self, data: bytes) -> bool:
         """Take in the payload of one event; whether the caller must not see it."""
         if data == b"[DONE]":
+            self.finished = True
             return False
         try:
             event = json.loads(data)
@@ -173,6 +176,7 @@ class Call:
         if not isinstance(event, dict):
             return False
         self.dialect.read_event(self._answer, event)
+        self.finished = self.finished or self.dialect.is_last(event)
         return self.terms.hides_usage and self.dialect.is_usage_only(event)
 
     def _used_up(self) -> bool:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable
+from typing import cast
 
 import brotli
 import zstandard
@@ -22,7 +23,7 @@ def decoder(content_encoding: str) -> Decode | None:
     if name == "deflate":
         return _deflate()
     if name == "br":
-        return brotli.Decompressor().process
+        return cast(Decode, brotli.Decompressor().process)
     if name == "zstd":
         return zstandard.ZstdDecompressor().decompressobj().decompress
     return None

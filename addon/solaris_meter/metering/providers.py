@@ -33,13 +33,15 @@ class Providers:
 
     def __init__(self, routes: Mapping[str, str], hosts: Iterable[str]) -> None:
         self._known = [(re.compile(pattern, re.IGNORECASE), name) for pattern, name in _PROVIDERS]
-        # A route's own name says more than its host, except for the well-known ones.
         self._named = {host.lower(): host.lower() for host in hosts}
         self._named |= {(urlsplit(url).hostname or "").lower(): name for name, url in routes.items()}
 
-    def name(self, host: str) -> str | None:
-        """The provider behind a host; None where the host is not one to meter."""
+    def name(self, host: str, route: str | None = None) -> str | None:
+        """The provider behind a host; None where the host is not one to meter.
+
+        A route's name says more than its host, which it may share with others, but less than a well-known host.
+        """
         for pattern, name in self._known:
             if pattern.fullmatch(host):
                 return name
-        return self._named.get(host.lower())
+        return route or self._named.get(host.lower())

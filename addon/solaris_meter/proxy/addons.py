@@ -48,14 +48,12 @@ class Solaris:
 
     def load(self, loader: Loader) -> None:
         loader.add_option("solaris_config", str, "", "Path of solaris.toml (default: SOLARIS_CONFIG, ./solaris.toml).")
-        options = {
+        options: dict[str, Any] = {
             # A call that is refused must not even open a connection to the provider.
             "connection_strategy": "lazy",
             # Would send large requests upstream before they are admitted.
             "stream_large_bodies": None,
         }
-        if not ctx.options.listen_host:
-            options["listen_host"] = "127.0.0.1"
         if ctx.options.tcp_timeout == ctx.options.default("tcp_timeout"):
             options["tcp_timeout"] = 1800  # an answer may think for longer than mitmproxy's 10 minutes
         ctx.options.update(**options)
@@ -72,14 +70,23 @@ class Solaris:
             raise exceptions.OptionsError(str(error)) from error
 
     async def running(self) -> None:
+        # mitmproxy ends the start at any record of level ERROR; until `start`, every call is held back.
         misspelt = sorted(name for name in ctx.options.deferred if name.startswith("solaris"))
         if misspelt:
-            raise exceptions.OptionsError(f"unknown option {', '.join(misspelt)}: there is solaris_config")
-        if self._ledger is None or self._counter is None:
-            raise exceptions.OptionsError("Solaris Meter is not configured; see the error above")
-        self._ledger.open()
+            log.error("unknown option %s: there is solaris_config", ", ".join(misspelt))
+            return
+        if self._ledger is None or self._counter is None or self._metered is None:
+            log.error("Solaris Meter is not configured; see the error above")
+            return
+        try:
+            self._ledger.open()
+        except SolarisError as error:
+            log.error("%s", error)
+            return
         self._counter.start()
         await self._tend()
+        # A little later: until its own start is over, mitmproxy would take a call's failure for a failure to start.
+        asyncio.get_running_loop().call_later(0.05, self._metered.start)
         self._tending = asyncio.create_task(self._keep_tending())
 
     async def done(self) -> None:

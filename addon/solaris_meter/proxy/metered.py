@@ -22,6 +22,7 @@ from solaris_meter.metering.meter import Denied, Meter
 from solaris_meter.metering.providers import Providers
 from solaris_meter.models import CallDetails, Caller
 from solaris_meter.proxy import identity
+from solaris_meter.proxy.route import ROUTE
 from solaris_meter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Metered:
         self._clock_ms = clock_ms
         self._visits: dict[str, _Visit] = {}
         self._unmetered: set[str] = set()
+        self._started = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------------------- hooks
 
@@ -74,11 +76,16 @@ class Metered:
         finally:
             identity.strip(flow.request.headers, self._settings.identity)
 
+    def start(self) -> None:
+        """The ledger is open: calls that came before go on now."""
+        self._started.set()
+
     async def request(self, flow: http.HTTPFlow) -> None:
         visit = self._visits.get(flow.id)
         if visit is None or flow.response:
             return
         try:
+            await self._started.wait()
             await self._open(flow, visit)
         except Exception:
             self._break_down(flow, visit, "request")
@@ -132,25 +139,13 @@ class Metered:
 
     async def _open(self, flow: http.HTTPFlow, visit: _Visit) -> None:
         request = flow.request
-        host = _host(flow)
-        path = request.path.partition("?")[0]
-        provider = self._providers.name(host)
-        endpoint = endpoints.classify(request.method, path)
-        policy = self._settings.policy
-        if provider is None:
-            # Of an unknown host only what speaks a known dialect can be told from ordinary traffic.
-            if policy.unknown_hosts != "meter" or isinstance(endpoint, str):
-                return
-            provider = host
-        if endpoint == "free" or (endpoint == "unknown" and policy.unknown_endpoints == "pass"):
+        target = self._target(flow)
+        if target is None:
             return
-        if endpoint == "unknown":
-            if policy.unknown_endpoints == "deny":
-                self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{host}{path}")
-                return
-        else:
-            assert not isinstance(endpoint, str)
-            visit.dialect = endpoint
+        provider, visit.dialect, path = target
+        if visit.dialect is endpoints.GENERIC and self._settings.policy.unknown_endpoints == "deny":
+            self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{_host(flow)}{path}")
+            return
         if visit.refused:
             self._deny(flow, visit, Denied("identity_refused"), detail=visit.refused)
             return
@@ -184,6 +179,20 @@ class Metered:
             request.anticomp()
         # A client that left meanwhile: mitmproxy sends nothing upstream and goes on with `error`.
         visit.sent = flow.client_conn.connected
+
+    def _target(self, flow: http.HTTPFlow) -> tuple[str, Dialect, str] | None:
+        """The provider, the dialect and the path of a call; None for what passes unmetered."""
+        path = flow.request.path.partition("?")[0]
+        endpoint = endpoints.classify(flow.request.method, path)
+        host = _host(flow)
+        provider = self._providers.name(host, flow.metadata.get(ROUTE))
+        policy = self._settings.policy
+        if endpoint == "free" or (endpoint == "unknown" and policy.unknown_endpoints == "pass"):
+            return None
+        if provider is None and (policy.unknown_hosts != "meter" or isinstance(endpoint, str)):
+            # Of an unknown host only what speaks a known dialect can be told from ordinary traffic.
+            return None
+        return provider or host, endpoints.GENERIC if isinstance(endpoint, str) else endpoint, path
 
     def _caller(self, visit: _Visit, body_user: str | None) -> Caller | None:
         assert visit.identified is not None
@@ -270,7 +279,9 @@ class Metered:
             await self._meter.void(visit.call)
             return
         status = flow.response.status_code if flow.response else 0
-        await self._meter.settle(visit.call, status, interrupted=True, client_left=client_left)
+        # A client may hang up at the last event, before the upstream has closed: that answer was whole.
+        whole = visit.call.finished and not visit.call.ended
+        await self._meter.settle(visit.call, status, interrupted=not whole, client_left=client_left)
 
     def _note_unmetered(self, details: CallDetails) -> None:
         where = f"{details.provider} {details.endpoint}"

@@ -15,6 +15,9 @@ from mitmproxy.proxy import layer, mode_specs
 
 from solaris_meter.metering.providers import Providers
 
+ROUTE = "solaris_route"
+"""The key in a flow's metadata under which the name of its route stands."""
+
 _ORIGIN_FORM = re.compile(rb"[A-Z]+ /")
 
 
@@ -52,18 +55,18 @@ class Router:
         self._origin_form.discard(client.id)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if not flow.live or flow.is_replay or not self._is_base_url(flow):
+        if not flow.live or flow.is_replay:
             return
-        if not self._apply(flow.request) and not self._providers.name(flow.request.host):
-            flow.response = http.Response.make(
-                404, self._unknown_route(flow.request), {"content-type": "application/json"}
-            )
+        # A reverse listener may have been given a provider as its target: then a path without a route is for that.
+        has_target = isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode)
+        if not has_target and flow.client_conn.id not in self._origin_form:
+            return
+        if not self._apply(flow) and not (has_target and self._providers.name(flow.request.host)):
+            headers = {"content-type": "application/json"}
+            flow.response = http.Response.make(404, self._unknown_route(flow.request), headers)
 
-    def _is_base_url(self, flow: http.HTTPFlow) -> bool:
-        mode = flow.client_conn.proxy_mode
-        return isinstance(mode, mode_specs.ReverseMode) or flow.client_conn.id in self._origin_form
-
-    def _apply(self, request: http.Request) -> bool:
+    def _apply(self, flow: http.HTTPFlow) -> bool:
+        request = flow.request
         path, question, query = request.path.partition("?")
         _, name, *rest = path.split("/", 2) if path.startswith("/") else ("", "")
         upstream = self._upstreams.get(name)
@@ -77,6 +80,7 @@ class Router:
         request.host = upstream.host
         request.port = upstream.port
         request.path = f"{upstream.prefix}/{inner}{question}{query}"
+        flow.metadata[ROUTE] = name
         return True
 
     def _unknown_route(self, request: http.Request) -> bytes:

@@ -77,6 +77,9 @@ class AnthropicMessages(Dialect):
         elif kind == "message_delta":
             _read_usage(answer, event.get("usage"), final=True)
 
+    def is_last(self, event: Json) -> bool:
+        return event.get("type") == "message_stop"
+
     def read_body(self, answer: Answer, body: Json) -> None:
         for block in items(body.get("content")):
             block = mapping(block)

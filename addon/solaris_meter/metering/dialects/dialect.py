@@ -82,6 +82,10 @@ class Dialect(ABC):
         """The request body with a request for usage in the stream; None where nothing is to be asked."""
         return None
 
+    def is_last(self, event: Json) -> bool:
+        """Whether an event ends the answer."""
+        return False
+
     def is_usage_only(self, event: Json) -> bool:
         """Whether an event was sent only because usage was asked for."""
         return False

@@ -1,0 +1,1 @@
+"""The demo: a local upstream, the real sidecar, and three people who use up their tokens."""

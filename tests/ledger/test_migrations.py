@@ -1,0 +1,262 @@
+"""The schema: what it is, that it is made once, and that history cannot be rewritten in it."""
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from solaris_meter.errors import Unavailable
+from solaris_meter.ledger.database import SqliteEngine
+
+SCHEMA = {
+    "plans": [
+        "name TEXT",
+        "tokens INTEGER",
+        "period TEXT",
+        "anchor TEXT",
+        "rollover_max INTEGER",
+        "price_minor INTEGER",
+        "price_currency TEXT",
+        "created_at_ms INTEGER",
+        "retired_at_ms INTEGER",
+    ],
+    "accounts": [
+        "id INTEGER",
+        "user_id TEXT",
+        "email TEXT",
+        "plan TEXT",
+        "status TEXT",
+        "timezone TEXT",
+        "created_at_ms INTEGER",
+        "period_start_ms INTEGER",
+        "period_end_ms INTEGER",
+        "balance INTEGER",
+        "reserved INTEGER",
+        "used INTEGER",
+    ],
+    "grants": [
+        "id INTEGER",
+        "account_id INTEGER",
+        "kind TEXT",
+        "priority INTEGER",
+        "remaining INTEGER",
+        "created_at_ms INTEGER",
+        "expires_at_ms INTEGER",
+        "period_start_ms INTEGER",
+        "paid_minor INTEGER",
+        "paid_currency TEXT",
+    ],
+    "reservations": [
+        "id TEXT",
+        "account_id INTEGER",
+        "state TEXT",
+        "reserved INTEGER",
+        "input_floor INTEGER",
+        "owner TEXT",
+        "provider TEXT",
+        "model TEXT",
+        "dialect TEXT",
+        "endpoint TEXT",
+        "stream INTEGER",
+        "conversation TEXT",
+        "created_at_ms INTEGER",
+        "expires_at_ms INTEGER",
+        "closed_at_ms INTEGER",
+    ],
+    "usage_events": [
+        "id TEXT",
+        "account_id INTEGER",
+        "at_ms INTEGER",
+        "status INTEGER",
+        "interrupted INTEGER",
+        "recovered INTEGER",
+        "input_tokens INTEGER",
+        "cached_input_tokens INTEGER",
+        "cache_write_tokens INTEGER",
+        "output_tokens INTEGER",
+        "reasoning_tokens INTEGER",
+        "billed_tokens INTEGER",
+        "basis TEXT",
+        "duration_ms INTEGER",
+    ],
+    "entries": [
+        "id INTEGER",
+        "account_id INTEGER",
+        "at_ms INTEGER",
+        "period_start_ms INTEGER",
+        "kind TEXT",
+        "amount INTEGER",
+        "balance_after INTEGER",
+        "grant_id INTEGER",
+        "usage_event_id TEXT",
+        "reference TEXT",
+        "note TEXT",
+    ],
+    "postings": ["entry_id INTEGER", "grant_id INTEGER", "amount INTEGER"],
+    "alerts": [
+        "id INTEGER",
+        "account_id INTEGER",
+        "period_start_ms INTEGER",
+        "threshold INTEGER",
+        "at_ms INTEGER",
+        "usage_event_id TEXT",
+    ],
+}
+
+INDEXES = {
+    "accounts_by_email",
+    "live_grants",
+    "pending_reservations",
+    "usage_events_by_account",
+    "usage_events_by_time",
+    "entries_by_account",
+    "postings_by_entry",
+    "postings_by_grant",
+}
+
+TRIGGERS = {"entries_keep", "entries_stay", "postings_keep", "postings_stay"}
+
+
+@pytest.fixture
+def raw(path):
+    SqliteEngine(path).migrate()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def named(raw, kind):
+    rows = raw.execute("SELECT name FROM sqlite_master WHERE type = ? AND name NOT LIKE '%sqlite%'", (kind,))
+    return {name for (name,) in rows}
+
+
+def test_the_tables_and_their_columns_are_these(raw):
+    found = {
+        table: [f"{name} {kind}" for _, name, kind, *_ in raw.execute(f"PRAGMA table_info({table})")]
+        for table in named(raw, "table")
+    }
+    assert found == SCHEMA
+
+
+def test_the_indexes_are_these(raw):
+    assert named(raw, "index") == INDEXES
+
+
+def test_every_table_is_strict(raw):
+    strict = dict(raw.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'"))
+    assert {table: strict[table] for table in SCHEMA} == dict.fromkeys(SCHEMA, 1)
+
+
+def test_a_strict_table_takes_no_text_for_a_number(raw):
+    with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT value in INTEGER column"):
+        raw.execute("UPDATE plans SET tokens = 'many'")
+
+
+def test_a_new_ledger_has_one_plan(raw):
+    plans = raw.execute("SELECT name, tokens, period, anchor, rollover_max, retired_at_ms FROM plans").fetchall()
+    assert plans == [("basico", 1_000_000, "month", "calendar", 0, None)]
+
+
+def test_the_triggers_are_these(raw):
+    assert named(raw, "trigger") == TRIGGERS
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET amount = amount + 1, balance_after = balance_after + 1",
+        "UPDATE entries SET note = 'better'",
+        "DELETE FROM entries",
+        "UPDATE postings SET amount = amount + 1",
+        "DELETE FROM postings",
+    ],
+)
+def test_history_cannot_be_changed(books, statement):
+    books.open_with(1000)
+    before = books.dump()
+    with closing(sqlite3.connect(books.path)) as raw, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        raw.execute(statement)
+    assert books.dump() == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE grants SET remaining = -1",
+        "UPDATE accounts SET reserved = -1",
+        "UPDATE accounts SET used = -1",
+        "UPDATE accounts SET status = 'gone'",
+        "UPDATE accounts SET user_id = ''",
+        "UPDATE accounts SET plan = 'none such'",
+        "UPDATE accounts SET period_end_ms = period_start_ms",
+        "INSERT INTO entries SELECT 99, account_id, at_ms, period_start_ms, 'bonus', 0, balance_after, NULL, NULL,"
+        " NULL, NULL FROM entries",
+        "INSERT INTO entries SELECT 99, account_id, at_ms, period_start_ms, 'usage', -1, balance_after, NULL, NULL,"
+        " NULL, NULL FROM entries",
+        "INSERT INTO postings SELECT entry_id, grant_id, 0 FROM postings",
+    ],
+)
+def test_the_schema_refuses_what_cannot_be(books, statement):
+    books.open_with(1000)
+    with pytest.raises(sqlite3.IntegrityError):
+        books.run(lambda tx: tx.execute(statement))
+
+
+def test_a_migration_runs_once(path):
+    engine = SqliteEngine(path)
+    assert engine.migrate() == ["m001_ledger"]
+    assert engine.migrate() == []
+    assert SqliteEngine(path).migrate() == []
+
+
+def test_a_migrated_ledger_keeps_what_it_holds(books):
+    books.open_with(1000)
+    before = books.dump()
+    assert books.engine.migrate() == []
+    assert books.dump() == before
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(books):
+    books.run(
+        lambda tx: tx.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('solaris', 'm999_from_the_future', '2030-01-01')"
+        )
+    )
+    before = books.dump()
+    with pytest.raises(Unavailable, match=r"newer version .*m999_from_the_future.*upgrade Solaris Meter"):
+        SqliteEngine(books.path).migrate()
+    assert books.dump() == before
+
+
+def test_threads_that_migrate_at_once_all_succeed(path):
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: SqliteEngine(path).migrate(), range(8)))
+    assert sorted(results) == [[]] * 7 + [["m001_ledger"]]
+
+
+def test_processes_that_migrate_at_once_all_succeed(path):
+    # Each waits for its line, so that the work of both starts together however long Python took to load.
+    program = (
+        "import sys; from pathlib import Path; from solaris_meter.ledger.database import SqliteEngine\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "print(SqliteEngine(Path(sys.argv[1])).migrate())"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    results = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert sorted(results) == ["['m001_ledger']", "[]"]
+    assert [process.returncode for process in processes] == [0, 0]

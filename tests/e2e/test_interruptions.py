@@ -43,6 +43,27 @@ def test_a_client_that_leaves_pays_for_what_was_relayed(start):
     sidecar.check()
 
 
+@pytest.mark.parametrize("path", MODELS)
+def test_who_hangs_up_at_the_last_event_had_the_whole_answer(start, path):
+    """The official SDKs do not wait for the end of the body."""
+    sidecar = start()
+    last = b"[DONE]" if "openai" in path else b"message_stop"
+    with (
+        httpx.Client(trust_env=False, timeout=30) as client,
+        client.stream(
+            "POST", sidecar.url(path), headers=sidecar.headers("ana"), json=_body(path, words=9, linger_s=5)
+        ) as answer,
+    ):
+        got = b""
+        for piece in answer.iter_raw():
+            got += piece
+            if last in got:
+                break
+    sidecar.no_holds()
+    [event] = sidecar.events()
+    assert (event["interrupted"], event["basis"], event["output_tokens"]) == (False, "reported", 9)
+
+
 def test_anthropic_input_is_exact_at_the_cut(start):
     sidecar = start()
     path = "anthropic/v1/messages"

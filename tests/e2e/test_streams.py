@@ -1,5 +1,6 @@
 """Streams pass as they come; what the sidecar asked for is kept from who did not ask."""
 
+import json
 import time
 from typing import Any
 
@@ -62,12 +63,8 @@ def test_the_sdks_run_unchanged_streamed_and_not(sidecar):
     whole = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, extra_body={"script": script})
     assert whole.choices[0].message.content == " hello hello hello"
     sdk = anthropic.Anthropic(api_key="k", base_url=sidecar.url("anthropic"), default_headers=sidecar.headers("ana"))
-    arguments: Any = {
-        "model": "claude-sonnet-4-6",
-        "max_tokens": 9,
-        "messages": MESSAGES,
-        "extra_body": {"script": script},
-    }
+    arguments: Any = {"model": "claude-sonnet-4-6", "max_tokens": 9, "messages": MESSAGES}
+    arguments["extra_body"] = {"script": script}
     assert sdk.messages.create(**arguments).usage.input_tokens == 20
     with sdk.messages.stream(**arguments) as stream:
         assert "".join(stream.text_stream) == " hello hello hello"
@@ -125,8 +122,8 @@ def test_an_unknown_endpoint_is_charged_what_its_answer_reports(sidecar, client)
 
 
 def test_usage_that_cannot_be_is_counted_instead(sidecar, client):
-    usage = '{"prompt_tokens": -900, "completion_tokens": 2}'
-    text = '{"choices": [{"message": {"content": " hello hello"}}], "usage": %s}' % usage
+    usage = {"prompt_tokens": -900, "completion_tokens": 2}
+    text = json.dumps({"choices": [{"message": {"content": " hello hello"}}], "usage": usage})
     answer = client.post(
         sidecar.url("openai/v1/chat/completions"),
         headers=sidecar.headers("ana"),

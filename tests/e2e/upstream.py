@@ -18,7 +18,7 @@ WORD = " hello"
 @dataclass
 class Script:
     """How to answer. `usage` False: report none. After `cut_after` chunks the connection is cut; after `hold_after`
-    chunks nothing more comes."""
+    chunks nothing more comes. `linger_s` after the last event the body ends."""
 
     input: int = 10
     words: int = 5
@@ -30,6 +30,7 @@ class Script:
     hold_after: int | None = None
     wait_s: float = 0.0
     raw: str | None = None
+    linger_s: float = 0.0
 
 
 @dataclass
@@ -128,6 +129,7 @@ class Upstream:
             arrival.chunks_sent += 1
             if script.delay_s:
                 await asyncio.sleep(script.delay_s)
+        await asyncio.sleep(script.linger_s)
         await response.write_eof()
         return response
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solaris_meter.periods import Period, PeriodKind, midnight_ms, period_at, previous_period, to_datetime, to_iso, to_ms
+from solaris_meter.periods import (
+    Period,
+    PeriodKind,
+    midnight_ms,
+    period_at,
+    previous_period,
+    to_datetime,
+    to_iso,
+    to_ms,
+)
 
 SAO_PAULO = "America/Sao_Paulo"
 NEW_YORK = "America/New_York"

@@ -50,7 +50,7 @@ def ask(
     reservation: str,
     user: str = "ana",
     *,
-    input: int = 100,
+    prompt: int = 100,
     output: int = 0,
     wish: int = 0,
     exact: bool = True,
@@ -65,7 +65,7 @@ def ask(
         id=reservation,
         caller=Caller(user, email, conversation),
         details=DETAILS,
-        input_tokens=input,
+        input_tokens=prompt,
         exact=exact,
         output_tokens=output,
         output_wish=wish,
@@ -132,7 +132,7 @@ class Books:
 
     def hold(self, reservation: str, tokens: int, user: str = "ana", now: int = NOON, **rest: Any) -> None:
         """Reserve exactly `tokens`."""
-        decision = self.reserve(reservation, user, now, input=tokens, **rest)
+        decision = self.reserve(reservation, user, now, prompt=tokens, **rest)
         assert isinstance(decision, Reserved)
         assert decision.tokens == tokens
 

@@ -1,11 +1,11 @@
 """Accounts: opened once, found by what a person types, renamed and forgotten without losing their numbers."""
 
 import pytest
+from tests.ledger.support import NOON, ZONE
 
 from solaris_meter.errors import Conflict, LedgerError, UnknownName
 from solaris_meter.ledger import accounts, renewals
 from solaris_meter.ledger.accounts import MAX_USER_LENGTH, NewAccount
-from tests.ledger.support import NOON, ZONE
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """Alerts: a threshold is crossed once a period, with the settlement that crosses it."""
 
 import pytest
+from tests.ledger.support import DAY, NOON, moment
 
 from solaris_meter.ledger import alerts
-from tests.ledger.support import DAY, NOON, moment
 
 APRIL = moment("2026-04-01T00:00")
 

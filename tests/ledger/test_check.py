@@ -1,7 +1,6 @@
 """The check: whatever is changed behind the ledger's back is found, and named with its account."""
 
 import pytest
-
 from tests.ledger.support import Books, tampered
 
 

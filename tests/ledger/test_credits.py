@@ -1,11 +1,11 @@
 """Tokens by hand: given, sold, taken back; a reference makes each of them happen once."""
 
 import pytest
+from tests.ledger.support import DAY, NOON
 
 from solaris_meter.amounts import Money
 from solaris_meter.errors import Conflict, LedgerError, UnknownName
 from solaris_meter.ledger import accounts
-from tests.ledger.support import DAY, NOON
 
 
 def test_a_credit_is_added_to_the_balance(books):

@@ -34,6 +34,11 @@ def change(connection, value):
     return connection.execute("UPDATE plans SET tokens = :value WHERE name = 'basico'", value=value)
 
 
+def change_and_fail(connection, value):
+    change(connection, value)
+    raise RuntimeError("stop")
+
+
 def test_a_sqlite_url_opens_the_file_it_names(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path}/named.db")
     engine.migrate()
@@ -96,8 +101,7 @@ def test_a_transaction_is_committed_at_its_end(engine, tx):
 
 def test_an_exception_rolls_the_transaction_back(tx):
     with pytest.raises(RuntimeError, match="stop"), tx.transaction():
-        change(tx, 7)
-        raise RuntimeError("stop")
+        change_and_fail(tx, 7)
     assert tokens(tx) == 1_000_000
     assert not tx.in_transaction
 
@@ -106,8 +110,7 @@ def test_a_savepoint_is_rolled_back_alone(tx):
     with tx.transaction():
         change(tx, 7)
         with pytest.raises(RuntimeError, match="stop"), tx.savepoint():
-            change(tx, 8)
-            raise RuntimeError("stop")
+            change_and_fail(tx, 8)
         with tx.savepoint():
             tx.execute("UPDATE plans SET rollover_max = 5")
     assert tokens(tx) == 7

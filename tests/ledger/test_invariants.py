@@ -3,12 +3,14 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
-
-from solaris_meter.ledger.reservations import MustWait, Refused, Reserved
 from tests.ledger.support import DAY, HOUR, LIFE, MINUTE, NOON, Books
+
+from solaris_meter.errors import LedgerError
+from solaris_meter.ledger.reservations import MustWait, Refused, Reserved
 
 USERS = ("ana", "bruno")
 ZONES = ("America/Sao_Paulo", "America/New_York")
@@ -78,16 +80,16 @@ class LedgerMachine(RuleBasedStateMachine):
         target=pending,
         user=users,
         overdraft=st.sampled_from(["soft", "strict"]),
-        input=st.integers(0, 1500),
+        prompt=st.integers(0, 1500),
         output=st.integers(0, 500),
         floor=st.sampled_from([0, 30]),
         owner=st.sampled_from(["here", "there"]),
     )
-    def reserve(self, user: str, overdraft: str, input: int, output: int, floor: int, owner: str):
+    def reserve(self, user: str, overdraft: str, prompt: int, output: int, floor: int, owner: str):
         name = self._name("call")
         before = self.books.touch(user, self.now).standing
         decision = self.books.reserve(
-            name, user, self.now, input=input, output=output, floor=floor, overdraft=overdraft, owner=owner
+            name, user, self.now, prompt=prompt, output=output, floor=floor, overdraft=overdraft, owner=owner
         )
         if isinstance(decision, Reserved):
             # No overspend: nothing is held twice.
@@ -95,12 +97,12 @@ class LedgerMachine(RuleBasedStateMachine):
             return name
         # No false refusal: who has tokens goes, or waits for those that are held.
         if isinstance(decision, Refused):
-            cannot_begin = overdraft == "strict" and before.reserved == 0 and input >= before.balance
+            cannot_begin = overdraft == "strict" and before.reserved == 0 and prompt >= before.balance
             assert before.balance <= 0 or cannot_begin
         else:
             assert isinstance(decision, MustWait)
             assert before.reserved > 0
-            assert before.available < input + output
+            assert before.available < prompt + output
         return multiple()
 
     @rule(name=pending, amount=tokens)
@@ -110,7 +112,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=closed, name=consumes(pending), billed=st.integers(0, 2500))
     def settle(self, name: str, billed: int) -> str:
-        self.books.settle(name, billed, self.now)
+        state = self._state(name)
+        if state == "void":  # recovered, with nothing to show
+            with pytest.raises(LedgerError, match="void"):
+                self.books.settle(name, billed, self.now)
+            return name
+        balance = self.books.touch(self._user(name), self.now).balance
+        settled = self.books.settle(name, billed, self.now)
+        assert settled.repeated is (state == "settled")
+        assert settled.standing.balance == balance - (0 if settled.repeated else billed)
         return name
 
     @rule(target=closed, name=consumes(pending))
@@ -123,7 +133,7 @@ class LedgerMachine(RuleBasedStateMachine):
         before = self.books.dump()
         assert self.books.void(name, self.now) is None
         assert self.books.extend(name, 10, self.now) == 0
-        if self.books.tx.value("SELECT state FROM reservations WHERE id = :id", id=name) == "settled":
+        if self._state(name) == "settled":
             assert self.books.settle(name, billed, self.now).repeated
         assert self.books.dump() == before
 
@@ -186,6 +196,13 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         assert sorted(settled) == sorted(events)
         assert sorted(entries) == sorted(events.items())
+
+    def _state(self, name: str) -> str:
+        return str(self.books.tx.value("SELECT state FROM reservations WHERE id = :id", id=name))
+
+    def _user(self, name: str) -> str:
+        query = "SELECT account_id FROM reservations WHERE id = :id"
+        return str(self.books.tx.value(f"SELECT user_id FROM accounts WHERE id = ({query})", id=name))
 
     def _name(self, kind: str) -> str:
         self.calls += 1

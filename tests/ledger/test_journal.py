@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from tests.ledger.support import NOON, ZONE, ask, outcome
 
 from solaris_meter.errors import LedgerError, Unavailable
 from solaris_meter.ledger import accounts
@@ -16,7 +17,6 @@ from solaris_meter.ledger.journal import Journal, Unsettled
 from solaris_meter.ledger.ledger import RESERVATION_LIFE_MS, Ledger
 from solaris_meter.ledger.reservations import Outcome, Reserved
 from solaris_meter.models import Usage
-from tests.ledger.support import NOON, ZONE, ask, outcome
 
 TIMEOUT = 30
 
@@ -106,7 +106,7 @@ def test_a_line_that_did_not_fit_on_the_disk_is_an_os_error(journal):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(OSError, match=""):
+        with pytest.raises(OSError, match=r"."):
             journal.append(unsettled("one"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -123,21 +123,21 @@ def test_a_line_torn_by_a_crash_holds_up_no_other(journal):
 
 
 def test_a_call_goes_through_the_ledger(ledger, path):
-    call = ask("one", input=1000)
+    call = ask("one", prompt=1000)
     decision = ledger.reserve(call, NOON).result(TIMEOUT)
     assert isinstance(decision, Reserved)
     assert ledger.extend("one", 500, NOON).result(TIMEOUT) == 500
     ledger.renew(["one"], NOON + 1).result(TIMEOUT)
     with closing(SqliteEngine(path).connect()) as tx:
-        row = tx.row("SELECT reserved, expires_at_ms FROM reservations")
-        assert tuple(row) == (1500, NOON + 1 + RESERVATION_LIFE_MS)
+        (row,) = tx.rows("SELECT reserved, expires_at_ms FROM reservations")
+        assert dict(row) == {"reserved": 1500, "expires_at_ms": NOON + 1 + RESERVATION_LIFE_MS}
     settled = ledger.settle("one", outcome(900_000), NOON + 2).result(TIMEOUT)
     assert settled.crossed == (80,)
     assert balance(path) == 100_000
 
 
 def test_a_voided_call_costs_nothing(ledger, path):
-    ledger.reserve(ask("one", input=1000), NOON).result(TIMEOUT)
+    ledger.reserve(ask("one", prompt=1000), NOON).result(TIMEOUT)
     ledger.void("one", NOON).result(TIMEOUT)
     assert balance(path) == 1_000_000
     with pytest.raises(LedgerError, match="void"):
@@ -147,8 +147,8 @@ def test_a_voided_call_costs_nothing(ledger, path):
 def test_what_a_process_that_ended_left_is_recovered_by_another(path, ledger):
     dead = Ledger(SqliteEngine(path), "dead", NewAccount("basico", ZONE), ())
     dead.open()
-    dead.reserve(ask("left", input=1000, floor=40, owner="dead"), NOON).result(TIMEOUT)
-    ledger.reserve(ask("running", input=1000, floor=40), NOON).result(TIMEOUT)
+    dead.reserve(ask("left", prompt=1000, floor=40, owner="dead"), NOON).result(TIMEOUT)
+    ledger.reserve(ask("running", prompt=1000, floor=40), NOON).result(TIMEOUT)
     assert ledger.recover([], NOON).result(TIMEOUT) == []
     dead.close()
     assert ledger.recover([], NOON).result(TIMEOUT) == ["left"]
@@ -164,7 +164,7 @@ def test_the_journal_is_billed_once_although_it_is_kept_twice(ledger, path):
 
 
 def test_the_journal_settles_the_reservation_that_was_made_before_the_outage(ledger, path):
-    ledger.reserve(ask("one", input=1000), NOON).result(TIMEOUT)
+    ledger.reserve(ask("one", prompt=1000), NOON).result(TIMEOUT)
     ledger.keep(unsettled("one"))
     ledger.drain(NOON + 5)
     assert balance(path) == 1_000_000 - 300

@@ -1,12 +1,12 @@
 """Plans: made, changed from the next period on, retired without hurting who is on them."""
 
 import pytest
+from tests.ledger.support import NOON, moment
 
 from solaris_meter.amounts import Money
 from solaris_meter.errors import LedgerError, UnknownName
 from solaris_meter.ledger import plans
 from solaris_meter.ledger.plans import Plan
-from tests.ledger.support import NOON, moment
 
 
 def put(books, plan):

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from tests.ledger.support import DAY, HOUR, NOON, moment
 
 from solaris_meter.ledger import renewals
 from solaris_meter.models import Standing
-from tests.ledger.support import DAY, HOUR, NOON, moment
 
 NEW_YORK = "America/New_York"
 APRIL = moment("2026-04-01T00:00")

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from tests.ledger.support import DAY, NOON, ask, moment
 
 from solaris_meter.ledger import accounts, reports, reservations
 from solaris_meter.ledger.reservations import Outcome
 from solaris_meter.models import Usage
-from tests.ledger.support import DAY, NOON, ask, moment
 
 
 @pytest.fixture
@@ -26,9 +26,7 @@ def story(books):
         call = replace(call, details=replace(call.details, model=model))
         ended = Outcome(usage, billed, status=200, interrupted=name == "a2", duration_ms=1234)
         books.run(
-            lambda tx, call=call, ended=ended, now=now: reservations.bill(
-                tx, call, ended, books.new, (), now, now
-            )
+            lambda tx, call=call, ended=ended, now=now: reservations.bill(tx, call, ended, books.new, (), now, now)
         )
     return books
 

@@ -1,12 +1,12 @@
 """Reservations: who may go, how much is held, and that each call is charged once whatever happens to it."""
 
 import pytest
+from tests.ledger.support import DAY, LIFE, NOON, ZONE, ask, moment, outcome
 
 from solaris_meter.errors import LedgerError, UnknownName
 from solaris_meter.ledger import reservations
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.reservations import MustCount, MustWait, Refused, Reserved
-from tests.ledger.support import DAY, LIFE, NOON, ZONE, ask, moment, outcome
 
 APRIL = moment("2026-04-01T00:00")
 
@@ -18,7 +18,7 @@ def thousand(books):
 
 
 def test_a_call_that_fits_holds_what_it_needs(thousand):
-    decision = thousand.reserve("one", input=300, output=200)
+    decision = thousand.reserve("one", prompt=300, output=200)
     assert isinstance(decision, Reserved)
     assert (decision.id, decision.tokens, decision.output_tokens) == ("one", 500, 200)
     assert (decision.standing.reserved, decision.standing.available, decision.standing.balance) == (500, 500, 1000)
@@ -26,16 +26,16 @@ def test_a_call_that_fits_holds_what_it_needs(thousand):
 
 
 def test_a_call_that_fits_exactly_may_go(thousand):
-    assert isinstance(thousand.reserve("one", input=800, output=200), Reserved)
+    assert isinstance(thousand.reserve("one", prompt=800, output=200), Reserved)
     assert thousand.account().standing.available == 0
 
 
 def test_a_wish_is_granted_as_far_as_there_is_something_free(thousand):
-    decision = thousand.reserve("one", input=300, output=100, wish=400)
+    decision = thousand.reserve("one", prompt=300, output=100, wish=400)
     assert isinstance(decision, Reserved)
     assert (decision.tokens, decision.output_tokens) == (700, 400)
     thousand.void("one")
-    decision = thousand.reserve("two", input=300, output=100, wish=4000)
+    decision = thousand.reserve("two", prompt=300, output=100, wish=4000)
     assert isinstance(decision, Reserved)
     assert (decision.tokens, decision.output_tokens) == (1000, 700)
 
@@ -54,7 +54,7 @@ def test_a_blocked_account_is_refused_whatever_it_has(thousand):
 @pytest.mark.parametrize("spent", [1000, 1200])
 def test_an_account_without_a_balance_is_refused(thousand, overdraft, spent):
     thousand.spend(spent)
-    decision = thousand.reserve("one", input=0, overdraft=overdraft)
+    decision = thousand.reserve("one", prompt=0, overdraft=overdraft)
     assert isinstance(decision, Refused)
     assert decision.reason == "tokens_exhausted"
     assert thousand.account().reserved == 0
@@ -63,30 +63,30 @@ def test_an_account_without_a_balance_is_refused(thousand, overdraft, spent):
 def test_a_refusal_comes_before_counting_or_waiting(thousand):
     thousand.hold("one", 1000)
     thousand.take(1000)
-    assert isinstance(thousand.reserve("two", input=10_000, exact=False), Refused)
+    assert isinstance(thousand.reserve("two", prompt=10_000, exact=False), Refused)
 
 
 def test_a_soft_account_lets_the_last_call_have_what_is_left(thousand):
-    decision = thousand.reserve("one", input=900, output=1024)
+    decision = thousand.reserve("one", prompt=900, output=1024)
     assert isinstance(decision, Reserved)
     assert (decision.tokens, decision.output_tokens) == (1000, 100)
 
 
 def test_a_soft_account_lets_the_last_call_go_although_its_input_does_not_fit(thousand):
-    decision = thousand.reserve("one", input=5000, output=1024)
+    decision = thousand.reserve("one", prompt=5000, output=1024)
     assert isinstance(decision, Reserved)
     assert (decision.tokens, decision.output_tokens) == (1000, 0)
 
 
 def test_a_strict_account_serves_the_last_call_with_what_is_left_after_its_input(thousand):
-    decision = thousand.reserve("one", input=999, output=1024, overdraft="strict")
+    decision = thousand.reserve("one", prompt=999, output=1024, overdraft="strict")
     assert isinstance(decision, Reserved)
     assert (decision.tokens, decision.output_tokens) == (1000, 1)
 
 
 @pytest.mark.parametrize("tokens", [1000, 1001])
 def test_a_strict_account_refuses_a_call_whose_input_leaves_no_answer(thousand, tokens):
-    decision = thousand.reserve("one", input=tokens, output=1024, overdraft="strict")
+    decision = thousand.reserve("one", prompt=tokens, output=1024, overdraft="strict")
     assert isinstance(decision, Refused)
     assert decision.reason == "tokens_exhausted"
 
@@ -96,7 +96,7 @@ def test_a_strict_account_refuses_a_call_whose_input_leaves_no_answer(thousand, 
 def test_a_call_waits_while_others_hold_what_it_needs(thousand, overdraft, held):
     thousand.hold("one", held)
     before = thousand.dump()
-    decision = thousand.reserve("two", input=1000, output=1, overdraft=overdraft)
+    decision = thousand.reserve("two", prompt=1000, output=1, overdraft=overdraft)
     assert isinstance(decision, MustWait)
     assert (decision.standing.balance, decision.standing.reserved) == (1000, held)
     assert thousand.dump() == before
@@ -110,9 +110,9 @@ def test_a_call_that_fits_beside_others_does_not_wait(thousand):
 
 def test_a_call_that_waited_goes_when_the_other_has_settled(thousand):
     thousand.hold("one", 1000)
-    assert isinstance(thousand.reserve("two", input=400), MustWait)
+    assert isinstance(thousand.reserve("two", prompt=400), MustWait)
     thousand.settle("one", 500)
-    assert isinstance(thousand.reserve("two", input=400), Reserved)
+    assert isinstance(thousand.reserve("two", prompt=400), Reserved)
 
 
 def test_calls_of_others_are_nothing_to_wait_for(thousand):
@@ -123,24 +123,24 @@ def test_calls_of_others_are_nothing_to_wait_for(thousand):
 
 @pytest.mark.parametrize(("bound", "counts"), [(100, False), (101, True)])
 def test_a_bound_of_more_than_a_tenth_must_be_counted(thousand, bound, counts):
-    decision = thousand.reserve("one", input=bound, output=5000, exact=False)
+    decision = thousand.reserve("one", prompt=bound, output=5000, exact=False)
     assert isinstance(decision, MustCount) is counts
     assert thousand.count("reservations") == (0 if counts else 1)
 
 
 def test_the_bound_is_measured_against_what_is_available(thousand):
     thousand.hold("one", 500)
-    assert isinstance(thousand.reserve("two", input=51, exact=False), MustCount)
-    assert isinstance(thousand.reserve("two", input=50, exact=False), Reserved)
+    assert isinstance(thousand.reserve("two", prompt=51, exact=False), MustCount)
+    assert isinstance(thousand.reserve("two", prompt=50, exact=False), Reserved)
 
 
 def test_an_exact_count_is_not_asked_for_again(thousand):
-    assert isinstance(thousand.reserve("one", input=1000, exact=True), Reserved)
+    assert isinstance(thousand.reserve("one", prompt=1000, exact=True), Reserved)
 
 
 def test_the_first_call_of_a_user_opens_the_account(books):
     books.new = NewAccount("basico", ZONE)
-    decision = books.reserve("one", "new", input=10, email="new@example.com")
+    decision = books.reserve("one", "new", prompt=10, email="new@example.com")
     assert isinstance(decision, Reserved)
     assert decision.standing.balance == 1_000_000
     assert (books.account("new").email, books.account("new").timezone) == ("new@example.com", ZONE)
@@ -299,7 +299,7 @@ def test_an_allowance_that_expires_under_a_running_call_leaves_its_reservation(b
     books.plan("basico", 100)
     standing = books.touch(now=APRIL).standing
     assert (standing.balance, standing.available) == (100, 100 - 1_000_000)
-    assert isinstance(books.reserve("two", now=APRIL, input=1), MustWait)
+    assert isinstance(books.reserve("two", now=APRIL, prompt=1), MustWait)
     assert books.extend("one", 10, now=APRIL) == 0
     assert books.settle("one", 60, now=APRIL).standing.available == 40
 
@@ -443,10 +443,8 @@ def test_a_recovered_call_that_ends_after_all_is_not_charged_again(thousand):
 
 
 def bill(books, reservation, billed, user="ana", opened=NOON, now=NOON):
-    call = ask(reservation, user, input=77)
-    return books.run(
-        lambda tx: reservations.bill(tx, call, outcome(billed), books.new, books.thresholds, opened, now)
-    )
+    call = ask(reservation, user, prompt=77)
+    return books.run(lambda tx: reservations.bill(tx, call, outcome(billed), books.new, books.thresholds, opened, now))
 
 
 def test_a_call_served_without_the_ledger_is_billed_as_it_was(thousand):

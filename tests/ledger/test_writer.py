@@ -251,5 +251,5 @@ def test_each_submission_ends_although_the_writer_closes_meanwhile(engine):
     assert started.wait(TIMEOUT)
     writer.close()
     thread.join()
-    promised = sum(future.exception(TIMEOUT) is None for future in futures)
+    promised = sum(future.exception(5) is None for future in futures)
     assert on_disk(engine) == promised

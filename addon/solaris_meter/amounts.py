@@ -10,9 +10,12 @@ MAX_TOKENS = 10**15
 """The largest amount the ledger takes at once; sums of thousands of these still fit a 64-bit integer."""
 
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-_TOKENS = re.compile(r"(?P<digits>\d+(?:[_,]\d{3})*|\d+)(?P<fraction>\.\d+)?\s*(?P<suffix>[KMBT]?)", re.IGNORECASE)
+_TOKENS = re.compile(
+    r"(?P<digits>\d+(?:[_,]\d{3})*|\d+)(?P<fraction>\.\d+)?\s*(?P<suffix>[KMBT]?)", re.IGNORECASE | re.ASCII
+)
 _MONEY = re.compile(
-    r"(?P<before>[A-Z]{3}|R\$)?\s*(?P<whole>\d+)(?:[.,](?P<fraction>\d{1,2}))?\s*(?P<after>[A-Z]{3})?", re.IGNORECASE
+    r"(?P<before>[A-Z]{3}|R\$)?\s*(?P<whole>\d+)(?:[.,](?P<fraction>\d{1,2}))?\s*(?P<after>[A-Z]{3})?",
+    re.IGNORECASE | re.ASCII,
 )
 
 
@@ -36,6 +39,9 @@ def parse_tokens(text: str, *, zero: bool = False) -> int:
     found = _TOKENS.fullmatch(text.strip())
     if not found:
         raise AmountError(f"{text!r} is not an amount of tokens: {remedy}")
+    if len(found["fraction"] or "") == len(".000") and not found["suffix"]:
+        # 250.000 is 250 thousand in Brazil and 250 elsewhere: nobody's tokens hang on a guess.
+        raise AmountError(f"{text!r} can be read in two ways: {remedy}")
     digits = re.sub("[_,]", "", found["digits"])
     exact = Decimal(digits + (found["fraction"] or "")) * _SUFFIXES[found["suffix"].upper()]
     if exact != exact.to_integral_value():

@@ -167,6 +167,7 @@ NOT_BUILT_YET = ("alerts.channels", "chat.commands", "locale.messages", "web", "
 """Keys of the design that are read but change nothing in this version; `without_effect` reports the ones in use."""
 
 _SPECIAL = {"SOLARIS_CONFIG", "SOLARIS_DATABASE"}  # a path, and the command line's --database
+_SERVICE_LINK = re.compile(r"SOLARIS_(SERVICE_|PORT)")  # Kubernetes sets these for a service named solaris
 
 
 def find_config(explicit: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -189,6 +190,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str] = os.environ) ->
         for table, values in overrides.items():
             merged[table] |= values
         settings = _convert(merged, "the environment (SOLARIS_<TABLE>_<KEY>)", strict=False)
+        where = f"the environment, or {where}"
     _check(settings, where)
     return settings
 
@@ -215,6 +217,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _convert(tables: dict[str, Any], where: str, *, strict: bool) -> Settings:
+    routes = tables.get("routes")
+    for name, url in routes.items() if isinstance(routes, dict) else ():
+        if not isinstance(url, str):
+            raise SettingsError(f"{where}: routes.{name}: a URL is expected, not {url!r}")
     try:
         return msgspec.convert(tables, Settings, strict=strict)
     except msgspec.ValidationError as error:
@@ -237,7 +243,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     default = Settings()
     for name, text in environ.items():
-        if not name.startswith("SOLARIS_") or name in _SPECIAL:
+        if not name.startswith("SOLARIS_") or name in _SPECIAL or _SERVICE_LINK.match(name):
             continue
         table, _, key = name.removeprefix("SOLARIS_").lower().partition("_")
         known = getattr(default, table, None) if table in default.__struct_fields__ else None
@@ -254,14 +260,13 @@ def _check(settings: Settings, where: str) -> None:
     """What types cannot say. Raises SettingsError."""
     try:
         ZoneInfo(settings.accounts.timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         name = settings.accounts.timezone
         raise SettingsError(
             f"{where}: accounts.timezone: no time zone {name!r}; write one like Europe/Lisbon"
         ) from error
     for name, url in settings.routes.items():
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        if not _is_base_url(url):
             raise SettingsError(f"{where}: routes.{name}: {url!r} is not a URL such as https://api.example.com")
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise SettingsError(
@@ -269,3 +274,12 @@ def _check(settings: Settings, where: str) -> None:
             )
     if settings.denial.mode == "assistant_message":
         raise SettingsError(f"{where}: denial.mode: 'assistant_message' is not built yet; use 'http_429' or 'http_402'")
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is none
+        return False
+    return usable and not parts.query and not parts.fragment

@@ -2,9 +2,9 @@ import copy
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.metering.samples import json_objects, json_values
 
 from solaris_meter.chat.notices import MARK, notice, scrub
-from tests.metering.samples import json_objects, json_values
 
 NOTICE = notice("*Seus tokens acabaram.*")
 

@@ -97,8 +97,8 @@ def test_a_blocked_person_is_told_whom_to_ask():
 
 def test_the_ending_inside_an_answer_has_links():
     assert PT.sentence("ended", STANDING) == (
-        "*Seus tokens acabaram e a resposta foi encerrada aqui. Ele se renova em 01/12/2026. Para comprar mais, escreva "
-        "para [vendas@example.com](mailto:vendas@example.com) ou acesse "
+        "*Seus tokens acabaram e a resposta foi encerrada aqui. Ele se renova em 01/12/2026. Para comprar mais, "
+        "escreva para [vendas@example.com](mailto:vendas@example.com) ou acesse "
         "[https://example.com/comprar](https://example.com/comprar).*"
     )
 

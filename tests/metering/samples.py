@@ -87,7 +87,23 @@ scalars = (
     | st.sampled_from(["text", "tool_use", "tool_result", "thinking", "image", "user", "assistant"])
 )
 _KEYS = st.sampled_from(
-    "type content text thinking role name arguments function tool_calls message delta index usage input id".split()
+    [
+        "type",
+        "content",
+        "text",
+        "thinking",
+        "role",
+        "name",
+        "arguments",
+        "function",
+        "tool_calls",
+        "message",
+        "delta",
+        "index",
+        "usage",
+        "input",
+        "id",
+    ]
 ) | st.text(max_size=4)
 json_values: st.SearchStrategy[Any] = st.recursive(
     scalars,

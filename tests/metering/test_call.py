@@ -8,14 +8,6 @@ import brotli
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from solaris_meter.ledger.reservations import Ask, Reserved
-from solaris_meter.metering import encodings, endpoints, sse
-from solaris_meter.metering.call import Call, Terms
-from solaris_meter.metering.dialects.openai_chat import OpenAIChat
-from solaris_meter.metering.tokens import ATTACHMENT_TOKENS, TokenCounter
-from solaris_meter.models import CallDetails, Caller, Standing, Usage
-from solaris_meter.periods import Period
 from tests.metering.samples import (
     BODIES,
     EXPECTED,
@@ -29,6 +21,14 @@ from tests.metering.samples import (
     pieces,
     with_line_end,
 )
+
+from solaris_meter.ledger.reservations import Ask, Reserved
+from solaris_meter.metering import encodings, endpoints, sse
+from solaris_meter.metering.call import Call, Terms
+from solaris_meter.metering.dialects.openai_chat import OpenAIChat
+from solaris_meter.metering.tokens import ATTACHMENT_TOKENS, TokenCounter
+from solaris_meter.models import CallDetails, Caller, Standing, Usage
+from solaris_meter.periods import Period
 
 STANDING = Standing("ana", None, "basico", "active", "UTC", Period(0, None), used=0, reserved=0, balance=100)
 QUESTION = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "Olá, tudo bem?"}]}
@@ -86,7 +86,7 @@ def usage_of(call, *, client_left=False):
 def less_usage_event(stream):
     """What a caller gets who did not ask for usage: everything but the last chunk without choices."""
     blocks = stream.split(b"\n\n")
-    kept = [block for block in blocks if not (b'"choices":[],"usage":{' in block)]
+    kept = [block for block in blocks if b'"choices":[],"usage":{' not in block]
     assert len(kept) == len(blocks) - 1
     return b"\n\n".join(kept)
 
@@ -100,9 +100,6 @@ COMPLETE = [name for name in STREAMS if EXPECTED[name]["output_tokens"] is not N
 WITH_USAGE_EVENT = ["openai_chat_stream_usage.sse", "openai_chat_stream_tools.sse", "azure_chat_stream_usage.sse"]
 
 
-# ------------------------------------------------------------------------------------------------------- what is relayed
-
-
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_stream_is_relayed_byte_by_byte_and_its_usage_is_read(data):
@@ -113,7 +110,10 @@ def test_a_stream_is_relayed_byte_by_byte_and_its_usage_is_read(data):
     assert [call.feed(chunk) for chunk in chunks] == chunks
     assert call.finish() == b""
     usage = usage_of(call)
-    assert (usage.input_tokens, usage.output_tokens) == (EXPECTED[name]["input_tokens"], EXPECTED[name]["output_tokens"])
+    assert (usage.input_tokens, usage.output_tokens) == (
+        EXPECTED[name]["input_tokens"],
+        EXPECTED[name]["output_tokens"],
+    )
     assert usage.basis == "reported"
 
 
@@ -199,9 +199,6 @@ def test_a_body_that_is_not_compressed_as_it_says_is_relayed_as_it_comes(caplog)
     stream = payload("openai_chat_stream_usage.sse")
     assert feed(call, pieces(stream, 100)) == stream
     assert caplog.text.count("cannot be followed any more") == 1
-
-
-# ---------------------------------------------------------------------------------------------------- what is charged
 
 
 @pytest.mark.parametrize("name", [name for name in BODIES if EXPECTED[name]["output_tokens"] is not None])
@@ -319,9 +316,6 @@ def test_a_part_is_never_larger_than_its_whole():
     assert usage_of(call) == Usage(10, 5, "reported", cached_input_tokens=10, reasoning_tokens=5)
 
 
-# ------------------------------------------------------------------------------------------------------- strict endings
-
-
 def decoded(data):
     decoder = sse.Decoder()
     return [event.data for event in decoder.feed(data) + decoder.flush() if event.data is not None]
@@ -340,7 +334,9 @@ def test_an_answer_that_is_ended_is_whole_events_however_it_came(data):
     relayed = feed(call, data.draw(cut(payload("openai_chat_stream_nousage.sse"))))
     if call.ended:
         assert decoded(relayed)[-1] == b"[DONE]"
-        assert [event["choices"][0]["finish_reason"] for event in events_of(relayed) if event["choices"]][-1] == "length"
+        assert [event["choices"][0]["finish_reason"] for event in events_of(relayed) if event["choices"]][
+            -1
+        ] == "length"
 
 
 def test_the_beginning_of_the_next_event_is_not_relayed_before_an_ending():

@@ -6,9 +6,9 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metering.samples import cut, payload, pieces
 
 from solaris_meter.metering import encodings
-from tests.metering.samples import cut, payload, pieces
 
 PLAIN = payload("openai_chat_stream_usage.sse")
 

@@ -4,9 +4,9 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metering.samples import dialect_called, json_objects, loaded_counter
 
 from solaris_meter.metering.prompt import ATTACHMENT_TOKENS, TOOL_TOKENS, count_attachments, measure
-from tests.metering.samples import dialect_called, json_objects, loaded_counter
 
 PICTURE = base64.b64encode(bytes(range(256)) * 40).decode()
 

@@ -61,10 +61,12 @@ def test_text_is_not_tokenised_before_it_could_matter():
 
 
 def test_fewer_tokens_than_bytes_put_the_next_look_off():
-    looks = []
-    running = Slices(
-        1000, 100, strict=False, count=lambda text: looks.append(len(text)) or len(text) // 4, extend=Purse().extend
-    )
+    def count(text):
+        looks.append(len(text))
+        return len(text) // 4
+
+    looks: list[int] = []
+    running = Slices(1000, 100, strict=False, count=count, extend=Purse().extend)
     for _ in range(2000):
         running.wrote("x")
     # 950 bytes were 237 tokens: 763 are left, and the next look is due after 713 bytes, and so on.
@@ -126,9 +128,7 @@ def test_strict_waits_for_a_grant_that_is_on_its_way(monkeypatch):
     running.wrote("x" * 60)
     original = Future.result
     # The ledger answers while the answer waits for it.
-    monkeypatch.setattr(
-        Future, "result", lambda self, timeout=None: (purse.answer(100), original(self, timeout))[1]
-    )
+    monkeypatch.setattr(Future, "result", lambda self, timeout=None: (purse.answer(100), original(self, timeout))[1])
     assert running.wrote("x" * 60) is False
 
 

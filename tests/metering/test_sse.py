@@ -3,8 +3,6 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from solaris_meter.metering import sse
 from tests.metering.samples import (
     EXPECTED,
     LINE_ENDS,
@@ -17,6 +15,8 @@ from tests.metering.samples import (
     totals,
     with_line_end,
 )
+
+from solaris_meter.metering import sse
 
 
 def decode(chunks: list[bytes]) -> list[sse.Event]:

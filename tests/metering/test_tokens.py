@@ -2,14 +2,15 @@ import asyncio
 import json
 import socket
 import sys
+from typing import Any
 
 import pytest
 import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metering.samples import loaded_counter
 
 from solaris_meter.metering.tokens import ATTACHMENT_TOKENS, Count, Prompt, TokenCounter
-from tests.metering.samples import loaded_counter
 
 PORTUGUESE = "A renovação automática não é obrigatória, e as condições estão à disposição de cada usuário. " * 8
 HELLO = Prompt(({"role": "user", "content": PORTUGUESE},))
@@ -77,7 +78,9 @@ def test_an_unknown_tokenizer_makes_an_estimate(counter, o200k, model):
     assert counter.count_answer(model, PORTUGUESE) == Count(o200k, "estimated")
 
 
-@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "anthropic/claude-3-haiku", "us.anthropic.claude-opus-4-5-v1:0"])
+@pytest.mark.parametrize(
+    "model", ["claude-sonnet-4-5", "anthropic/claude-3-haiku", "us.anthropic.claude-opus-4-5-v1:0"]
+)
 def test_claude_is_estimated_with_its_own_tokenizer(counter, o200k, model):
     counted = counter.count_answer(model, PORTUGUESE)
     assert counted.basis == "estimated"
@@ -88,7 +91,9 @@ def test_a_plain_request_is_counted_exactly(counter):
     # OpenAI's cookbook: 3 tokens for each message and its role, and 3 to begin the answer.
     messages = ({"role": "system", "content": "Responda em português."}, {"role": "user", "content": "Olá!"})
     encoding = tiktoken.get_encoding("o200k_base")
-    words = sum(len(encoding.encode(message["role"])) + len(encoding.encode(message["content"])) for message in messages)
+    words = sum(
+        len(encoding.encode(message["role"])) + len(encoding.encode(message["content"])) for message in messages
+    )
     assert counter.count_prompt("gpt-4o", Prompt(messages)) == Count(words + 3 * 2 + 3, "counted")
 
 
@@ -117,7 +122,7 @@ def test_tools_and_a_schema_are_counted_as_estimates(counter):
         assert plain < counted.tokens < plain + 100
 
 
-UNREADABLE_TOOLS = [
+UNREADABLE_TOOLS: list[dict[str, Any]] = [
     {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "array"}}}}},
     {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": True}}}},
     {"type": "function", "function": None},

@@ -1,17 +1,16 @@
 import json
 
 import pytest
-from mitmproxy.proxy import context, layer
+from mitmproxy.options import Options
+from mitmproxy.proxy import context, events, layer
 from mitmproxy.proxy.mode_specs import ProxyMode
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
 from solaris_meter.metering.providers import Providers
 from solaris_meter.proxy.route import Router, Upstream
 from solaris_meter.settings import Settings
 
-ROUTES = Settings(
-    routes={"local": "http://llm.intern:8000/api/v1/", "porto": "https://example.com:8443"}
-).all_routes
+ROUTES = Settings(routes={"local": "http://llm.intern:8000/api/v1/", "porto": "https://example.com:8443"}).all_routes
 
 
 @pytest.fixture
@@ -19,25 +18,24 @@ def router():
     return Router(ROUTES, Providers(ROUTES, []))
 
 
-def arriving(path, *, host="sidecar", mode="regular", method="POST", http_version=b"HTTP/1.1"):
+def arriving(path, *, host="sidecar", mode="regular", method="POST"):
     """A live request as it stands before it is routed."""
     flow = tflow.tflow()
     flow.live = True
     flow.client_conn.proxy_mode = ProxyMode.parse(mode)
     request = flow.request
     request.method, request.scheme, request.host, request.port, request.path = method, "http", host, 8080, path
-    request.data.http_version = http_version
+    request.headers["Host"] = f"{host}:8080"
     return flow
 
 
 def connect(router, flow, first_bytes, *, server=None):
     """The first bytes of the flow's connection, as mitmproxy shows them to the addons."""
-    with taddons.context() as tctx:
-        ctx = context.Context(flow.client_conn, tctx.options)
-        ctx.server.address = server
-        nextlayer = layer.NextLayer(ctx)
-        nextlayer.data_client = lambda: first_bytes
-        router.next_layer(nextlayer)
+    ctx = context.Context(flow.client_conn, Options())
+    ctx.server.address = server
+    nextlayer = layer.NextLayer(ctx)
+    nextlayer.events.append(events.DataReceived(flow.client_conn, first_bytes))
+    router.next_layer(nextlayer)
 
 
 def base_url(router, path, **options):
@@ -87,7 +85,9 @@ def test_the_host_header_is_that_of_the_upstream(router):
     assert base_url(router, "/local/models").request.headers["Host"] == "llm.intern:8000"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/OpenAI/v1/models", "//openai/v1", "/openaix/v1", "/?openai"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/chat/completions", "/OpenAI/v1/models", "//openai/v1", "/openaix/v1", "/?openai"]
+)
 def test_a_path_that_names_no_route_is_a_404_that_names_them(router, path):
     flow = base_url(router, path)
     assert flow.response is not None

@@ -168,6 +168,8 @@ def rename(tx: Connection, account: Account, user: str) -> None:
 def erase(tx: Connection, account: Account) -> str:
     """Forget who the account belonged to (its numbers stay) and block it; the id it now has."""
     anonymous = f"erased-{account.id}"
+    while tx.row("SELECT 1 AS taken FROM accounts WHERE user_id = :user", user=anonymous):
+        anonymous += "-"  # somebody's id looks like that
     tx.execute(
         "UPDATE accounts SET user_id = :user, email = NULL, status = 'blocked' WHERE id = :id",
         user=anonymous,

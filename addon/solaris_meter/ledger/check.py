@@ -55,6 +55,24 @@ _CHECKS = (
     FROM usage_events JOIN accounts ON accounts.id = usage_events.account_id
     """,
     """
+    SELECT accounts.user_id AS account, 'account of event ' || usage_events.id AS what,
+           usage_events.account_id AS found, reservations.account_id AS expected
+    FROM usage_events JOIN reservations ON reservations.id = usage_events.id
+    JOIN accounts ON accounts.id = usage_events.account_id
+    """,
+    """
+    SELECT accounts.user_id AS account, 'account of entry ' || entries.id AS what,
+           entries.account_id AS found, usage_events.account_id AS expected
+    FROM entries JOIN usage_events ON usage_events.id = entries.usage_event_id
+    JOIN accounts ON accounts.id = entries.account_id
+    """,
+    """
+    SELECT accounts.user_id AS account, 'account of a posting of entry ' || entries.id AS what,
+           entries.account_id AS found, grants.account_id AS expected
+    FROM postings JOIN entries ON entries.id = postings.entry_id JOIN grants ON grants.id = postings.grant_id
+    JOIN accounts ON accounts.id = entries.account_id
+    """,
+    """
     SELECT accounts.user_id AS account, 'usage events of reservation ' || reservations.id AS what,
            (SELECT count(*) FROM usage_events WHERE id = reservations.id) AS found,
            CASE state WHEN 'settled' THEN 1 ELSE 0 END AS expected

@@ -7,6 +7,7 @@ The rest of the ledger writes its SQL once, with `:name` parameters, for `Connec
 import fcntl
 import os
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -175,7 +176,7 @@ class SqliteEngine(Engine):
             )
             raw.row_factory = sqlite3.Row
             try:
-                raw.execute("PRAGMA journal_mode=WAL")
+                _use_wal(raw)
                 raw.execute("PRAGMA synchronous=FULL")
                 raw.execute("PRAGMA foreign_keys=ON")
                 return Database(raw, execute_plugins=False)
@@ -225,6 +226,20 @@ class SqliteConnection(Connection):
 
     def close(self) -> None:
         self._raw.close()
+
+
+def _use_wal(raw: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite's busy timeout does not cover this, and processes that start together meet here."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 @contextmanager

@@ -89,6 +89,57 @@ def fill(
     return entries.post(tx, account, kind, split, now_ms, grant_id=grant_id, reference=reference, note=note)
 
 
+def of_period(tx: Connection, account: Account, kind: GrantKind, period_start_ms: int) -> Grant | None:
+    """The grant of that kind for the period that began then, also where nothing remains in it."""
+    row = tx.row(
+        "SELECT * FROM grants WHERE account_id = :account AND kind = :kind AND period_start_ms = :start",
+        account=account.id,
+        kind=kind,
+        start=period_start_ms,
+    )
+    return Grant.from_row(row) if row else None
+
+
+def consumed(tx: Connection, account: Account, kind: GrantKind, since_ms: int) -> int:
+    """Tokens that the account's grants of a kind lost since then: to calls, to corrections, and to debt they paid.
+
+    What expired or was changed with a plan is not consumed.
+    """
+    burned = tx.value(
+        "SELECT coalesce(-sum(postings.amount), 0) FROM postings"
+        " JOIN entries ON entries.id = postings.entry_id JOIN grants ON grants.id = postings.grant_id"
+        " WHERE entries.account_id = :account AND entries.at_ms >= :since AND entries.grant_id IS NULL"
+        " AND grants.kind = :kind",
+        account=account.id,
+        since=since_ms,
+        kind=kind,
+    )
+    paid_debt = tx.value(
+        "SELECT coalesce(sum(postings.amount), 0) FROM postings"
+        " JOIN entries ON entries.id = postings.entry_id JOIN grants ON grants.id = entries.grant_id"
+        " WHERE entries.account_id = :account AND entries.at_ms >= :since AND postings.grant_id IS NULL"
+        " AND grants.kind = :kind",
+        account=account.id,
+        since=since_ms,
+        kind=kind,
+    )
+    return int(burned + paid_debt)
+
+
+def set_expiry(tx: Connection, grant: Grant, expires_at_ms: int | None) -> None:
+    """Let a grant live until another moment."""
+    tx.execute("UPDATE grants SET expires_at_ms = :expires WHERE id = :id", expires=expires_at_ms, id=grant.id)
+
+
+def adjust(tx: Connection, account: Account, grant: Grant, change: int, now_ms: int, *, note: str) -> Account:
+    """Put tokens into a grant (less what pays a debt) or take them out of it, as one `adjust` entry."""
+    if change > 0:
+        account, _ = fill(tx, account, grant.id, "adjust", change, now_ms, note=note)
+    elif change < 0:
+        account, _ = entries.post(tx, account, "adjust", [(grant.id, change)], now_ms, grant_id=grant.id, note=note)
+    return account
+
+
 def burn(tx: Connection, account: Account, amount: int) -> Sequence[Posting]:
     """The postings that take `amount` tokens from the live grants in order; what they do not hold becomes debt."""
     split: list[Posting] = []

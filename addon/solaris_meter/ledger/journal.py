@@ -5,6 +5,7 @@ be repeated) and empties the file only when every line is in the ledger. A lock 
 """
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from pathlib import Path
 import msgspec
 
 from solaris_meter.ledger.reservations import Ask, Outcome
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,31 +36,57 @@ class Journal:
         self._decoder = msgspec.json.Decoder(Unsettled)
 
     def append(self, call: Unsettled) -> None:
-        """Keep a settlement. Raises OSError when that is impossible as well."""
-        with self._locked(os.O_CREAT | os.O_APPEND | os.O_WRONLY) as file:
-            os.write(file, msgspec.json.encode(call) + b"\n")
-            os.fsync(file)
+        """Keep a settlement. Raises OSError when that is impossible as well; the file is then as it was."""
+        with self._locked() as file:
+            size = os.fstat(file).st_size
+            # A line that a crash left unfinished is ended first: this one must not be glued to it.
+            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+            try:
+                _write(file, b"\n" * torn + msgspec.json.encode(call) + b"\n")
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, size)
+                raise
 
     def drain(self, bill: Callable[[Unsettled], None]) -> int:
         """Bill every line, oldest first, then empty the file; how many there were.
 
-        What `bill` raises ends the draining and leaves the file as it was.
+        What `bill` raises ends the draining and leaves the file as it was. A line that cannot be read, because a crash
+        tore it, is moved to a file beside the journal.
         """
         if not self.path.exists() or self.path.stat().st_size == 0:
             return 0
-        with self._locked(os.O_RDWR) as file:
-            lines = self.path.read_bytes().splitlines()
-            for line in lines:
-                bill(self._decoder.decode(line))
+        with self._locked() as file:
+            unreadable = []
+            billed = 0
+            for line in self.path.read_bytes().splitlines():
+                try:
+                    call = self._decoder.decode(line)
+                except msgspec.DecodeError:
+                    unreadable.append(line)
+                    continue
+                bill(call)
+                billed += 1
+            if unreadable:
+                aside = self.path.with_suffix(".unreadable.jsonl")
+                log.error("%d journalled calls cannot be read; they are in %s now", len(unreadable), aside)
+                with aside.open("ab") as rest:
+                    rest.write(b"\n".join(unreadable) + b"\n")
             os.ftruncate(file, 0)
             os.fsync(file)
-        return len(lines)
+        return billed
 
     @contextmanager
-    def _locked(self, flags: int) -> Iterator[int]:
-        file = os.open(self.path, flags, 0o600)
+    def _locked(self) -> Iterator[int]:
+        file = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
         finally:
             os.close(file)
+
+
+def _write(file: int, data: bytes) -> None:
+    """All of it: a nearly full disk takes a part and says so only by the count."""
+    while data:
+        data = data[os.write(file, data) :]

@@ -1,5 +1,7 @@
 """The schema, as numbered steps. A step that has been released is never edited: the next one changes what it made."""
 
+from contextlib import closing
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
@@ -20,7 +22,8 @@ def pending(db: Database) -> list[str]:
 
 def unknown(db: Database) -> list[str]:
     """The names of the steps in this database that this version does not know: it is from a newer one."""
-    known = set(pending(Database(memory=True)))
+    with closing(Database(memory=True)) as fresh:
+        known = set(pending(fresh))
     return [step.name for step in steps.applied(db) if step.name not in known]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
-from solaris_meter.amounts import Money
+from solaris_meter.amounts import MAX_TOKENS, Money
 from solaris_meter.errors import LedgerError, UnknownName
 from solaris_meter.ledger.database import Connection, Row
 from solaris_meter.periods import Anchor, PeriodKind
@@ -58,6 +58,8 @@ def put(tx: Connection, plan: Plan, now_ms: int) -> bool:
     """
     if not plan.name.strip():
         raise LedgerError("a plan needs a name")
+    if not 0 <= plan.tokens <= MAX_TOKENS or not 0 <= plan.rollover_max <= MAX_TOKENS:
+        raise LedgerError(f"plan {plan.name!r}: tokens and rollover are between 0 and {MAX_TOKENS:,}")
     if plan.rollover_max and plan.period == "none":
         raise LedgerError(f"plan {plan.name!r}: there is no rollover without a period")
     values = {

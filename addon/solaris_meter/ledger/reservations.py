@@ -1,7 +1,7 @@
 """Reservations: reserve → settle | void, extended while an answer streams, recovered when its process died.
 
-Each function is one transaction's work and takes the account's row first. Each may be repeated: a reservation that
-was settled or voided stays what it is.
+Each function is one transaction's work and takes the account's row first. All but `reserve`, whose id is new, may be
+repeated: a reservation that was settled or voided stays what it is.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -33,6 +33,8 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._closed = False
+        # Nothing may be queued behind the end: it would never be answered.
+        self._gate = threading.Lock()
 
     def start(self) -> None:
         """Begin to work. Jobs submitted before wait until then."""
@@ -44,17 +46,20 @@ class Writer:
         The future raises what the operation raised, or Unavailable when the database could not commit.
         """
         future: Future[T] = Future()
-        if self._closed:
-            future.set_exception(Unavailable("the ledger is closed: the sidecar is stopping"))
-        else:
-            self._jobs.put(_Job(operation, future))
+        with self._gate:
+            if not self._closed:
+                self._jobs.put(_Job(operation, future))
+                return future
+        future.set_exception(Unavailable("the ledger is closed: the sidecar is stopping"))
         return future
 
     def close(self) -> None:
         """Finish what was submitted, then stop. Later submissions raise Unavailable."""
-        self._closed = True
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
         if self._thread.is_alive():
-            self._jobs.put(None)
             self._thread.join()
 
     def _run(self) -> None:
@@ -84,7 +89,10 @@ class Writer:
                     connection.close()
                     connection = None
             for job, outcome in zip(batch, outcomes, strict=True):
+                # Asks a job that has not run yet; one that has is running, and cannot be cancelled any more.
                 if job.future.cancelled():
+                    continue
+                if not job.future.running() and not job.future.set_running_or_notify_cancel():
                     continue
                 if isinstance(outcome, Exception):
                     job.future.set_exception(outcome)

@@ -1,7 +1,7 @@
 """Server-sent events, fed in any pieces (WHATWG HTML, 9.2: https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """A stream that sends more than this without ending an event is not one."""
@@ -12,8 +12,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_BLANK = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event. `raw` is its bytes as they came, blank line included; `data` its payload, None for mere comments."""
 
     raw: bytes

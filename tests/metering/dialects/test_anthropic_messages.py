@@ -3,10 +3,6 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from solaris_meter.metering import sse
-from solaris_meter.metering.dialects.anthropic_messages import AnthropicMessages
-from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer
 from tests.metering.samples import (
     EXPECTED,
     dialect_of,
@@ -18,6 +14,10 @@ from tests.metering.samples import (
     payload,
     totals,
 )
+
+from solaris_meter.metering import sse
+from solaris_meter.metering.dialects.anthropic_messages import AnthropicMessages
+from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer
 
 ANTHROPIC = AnthropicMessages()
 MINE = [name for name in EXPECTED if EXPECTED[name]["dialect"] == "anthropic"]
@@ -50,9 +50,6 @@ def ending_after(*events):
     found = [json.loads(event.data or b"") for event in decoded]
     assert [event.raw.split(b"\n")[0].decode() for event in decoded] == [f"event: {event['type']}" for event in found]
     return found
-
-
-# ------------------------------------------------------------------------------------------------------------- answers
 
 
 @pytest.mark.parametrize("name", MINE)
@@ -100,7 +97,11 @@ def test_everything_that_was_generated_in_a_stream_is_text():
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "EuYB"}},
-        {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "name": "clima", "input": {}}},
+        {
+            "type": "content_block_start",
+            "index": 1,
+            "content_block": {"type": "tool_use", "name": "clima", "input": {}},
+        },
         {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a"'}},
         {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "Olá"}},
         {"type": "ping"},
@@ -113,9 +114,6 @@ def test_everything_that_was_generated_in_a_body_is_text():
     tool = {"type": "tool_use", "name": "clima", "input": {"cidade": "Porto"}}
     ANTHROPIC.read_body(answer, {"content": [{"type": "text", "text": "Olá"}, tool]})
     assert "".join(answer.text) == 'Oláclima{"cidade": "Porto"}'
-
-
-# ------------------------------------------------------------------------------------------------------------ requests
 
 
 def test_a_request_is_read():
@@ -152,8 +150,6 @@ def test_usage_comes_without_being_asked_for():
 def test_the_limit_is_set():
     assert ANTHROPIC.limit_output({"max_tokens": 900, "model": "claude"}, 7) == {"max_tokens": 7, "model": "claude"}
 
-
-# ------------------------------------------------------------------------------------------------------------- endings
 
 TEXT_STARTS = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
 LAST = [
@@ -196,9 +192,6 @@ def test_before_any_block_the_notice_is_the_first():
     assert ending_after(start(input_tokens=1)) == block(0) + LAST
 
 
-# ---------------------------------------------------------------------------------------------------------- odd values
-
-
 @settings(deadline=None, max_examples=150)
 @given(objects_with("model", "system", "messages", "tools", "stream", "max_tokens", "metadata"))
 def test_any_values_make_a_request(body):
@@ -225,16 +218,16 @@ def test_a_prompt_nested_as_deeply_as_json_may_be_is_built():
     assert ANTHROPIC.read_request("/", body, 100).prompt().messages
 
 
-_NUMBERS = {
-    key: json_values
-    for key in (
+_NUMBERS = dict.fromkeys(
+    (
         "input_tokens",
         "output_tokens",
         "cache_read_input_tokens",
         "cache_creation_input_tokens",
         "output_tokens_details",
-    )
-}
+    ),
+    json_values,
+)
 USAGES = json_values | st.fixed_dictionaries(
     {}, optional=_NUMBERS | {"iterations": st.lists(st.fixed_dictionaries({}, optional=_NUMBERS), max_size=3)}
 )

@@ -3,10 +3,10 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metering.samples import json_values, objects_with
 
 from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer
 from solaris_meter.metering.dialects.generic import Generic
-from tests.metering.samples import json_values, objects_with
 
 GENERIC = Generic()
 
@@ -76,7 +76,9 @@ def test_any_values_make_a_request(body):
 
 
 COUNTS = st.dictionaries(
-    st.sampled_from("prompt_tokens input_tokens completion_tokens output_tokens total_tokens promptTokenCount".split())
+    st.sampled_from(
+        ["prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens", "promptTokenCount"]
+    )
     | st.sampled_from(["candidatesTokenCount", "totalTokenCount"]),
     json_values,
 )

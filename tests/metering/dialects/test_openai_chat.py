@@ -3,10 +3,6 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from solaris_meter.metering import sse
-from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer
-from solaris_meter.metering.dialects.openai_chat import OpenAIChat
 from tests.metering.samples import (
     EXPECTED,
     dialect_of,
@@ -18,6 +14,10 @@ from tests.metering.samples import (
     payload,
     totals,
 )
+
+from solaris_meter.metering import sse
+from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer
+from solaris_meter.metering.dialects.openai_chat import OpenAIChat
 
 OPENAI = OpenAIChat()
 PATH = "/v1/chat/completions"
@@ -37,9 +37,6 @@ def answer_to(body):
 def events_of(data):
     decoder = sse.Decoder()
     return [event.data for event in decoder.feed(data)]
-
-
-# ------------------------------------------------------------------------------------------------------------- answers
 
 
 @pytest.mark.parametrize("name", MINE)
@@ -114,9 +111,6 @@ def test_every_choice_is_text():
     assert answer_to({"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}).text == ["a", "b"]
 
 
-# ------------------------------------------------------------------------------------------------------------ requests
-
-
 def test_a_request_is_read():
     body = {
         "model": "gpt-4o",
@@ -154,9 +148,16 @@ def test_the_prompt_is_freed_of_what_litellm_counts_wrongly():
     body = {
         "messages": [
             {"role": "system", "content": "Seja breve."},
-            {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}],
+            },
             {"role": "tool", "tool_call_id": "c1", "content": "42"},
-            {"role": "user", "content": [{"type": "text", "text": "E?"}, {"type": "image_url", "image_url": {"url": "x"}}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "E?"}, {"type": "image_url", "image_url": {"url": "x"}}],
+            },
         ],
         "tools": [{"type": "function", "function": {"name": "f"}}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}},
@@ -171,9 +172,6 @@ def test_the_prompt_is_freed_of_what_litellm_counts_wrongly():
     assert prompt.tools == ({"type": "function", "function": {"name": "f"}},)
     assert prompt.schema == '{"type": "object"}'
     assert prompt.attachments == 1
-
-
-# -------------------------------------------------------------------------------------------------- edits of a request
 
 
 def test_usage_is_asked_for_and_every_other_byte_stays():
@@ -238,9 +236,6 @@ def test_the_limit_is_set_where_the_model_takes_it(body, key):
     assert body == before
 
 
-# ------------------------------------------------------------------------------------------------------------- endings
-
-
 def test_an_ending_is_a_notice_a_length_finish_and_done():
     answer = Answer()
     OPENAI.read_event(answer, {"id": "c1", "created": 5, "model": "gpt-4o", "choices": [{"delta": {"content": "a"}}]})
@@ -264,9 +259,6 @@ def test_no_notice_stands_between_the_arguments_of_a_tool():
     answer = Answer()
     OPENAI.read_event(answer, {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{"}}]}}]})
     assert b"FIM" not in OPENAI.ending(answer, "FIM", 3, 4, usage=False)
-
-
-# ---------------------------------------------------------------------------------------------------------- odd values
 
 
 @settings(deadline=None, max_examples=150)

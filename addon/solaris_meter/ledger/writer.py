@@ -66,19 +66,7 @@ class Writer:
         connection: Connection | None = None
         ending = False
         while not ending:
-            job = self._jobs.get()
-            batch: list[_Job] = []
-            while job is not None:
-                batch.append(job)
-                if len(batch) == MAX_BATCH:
-                    break
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            ending = job is None
-            if not batch:
-                continue
+            batch, ending = self._next_batch()
             try:
                 connection = connection or self._engine.connect()
                 outcomes = _commit(connection, batch)
@@ -89,17 +77,29 @@ class Writer:
                     connection.close()
                     connection = None
             for job, outcome in zip(batch, outcomes, strict=True):
-                # Asks a job that has not run yet; one that has is running, and cannot be cancelled any more.
-                if job.future.cancelled():
-                    continue
-                if not job.future.running() and not job.future.set_running_or_notify_cancel():
-                    continue
-                if isinstance(outcome, Exception):
-                    job.future.set_exception(outcome)
-                else:
-                    job.future.set_result(outcome)
+                _resolve(job.future, outcome)
         if connection is not None:
             connection.close()
+
+    def _next_batch(self) -> tuple[list[_Job], bool]:
+        """Everything that waits, after waiting for something; whether the end has come."""
+        batch: list[_Job] = []
+        job = self._jobs.get()
+        while job is not None:
+            batch.append(job)
+            if len(batch) == MAX_BATCH or self._jobs.empty():
+                return batch, False
+            job = self._jobs.get()
+        return batch, True
+
+
+def _resolve(future: "Future[Any]", outcome: Any) -> None:
+    if future.cancelled() or not (future.running() or future.set_running_or_notify_cancel()):
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _commit(connection: Connection, batch: list[_Job]) -> list[Any]:

@@ -131,8 +131,8 @@ class Solaris:
         providers = Providers(settings.all_routes, settings.policy.hosts)
         self._metered = Metered(self._meter, providers, texts, settings, _clock_ms)
         self.addons = [
-            Passthrough(providers, settings.policy.unknown_hosts),
             Router(settings.all_routes, providers),
+            Passthrough(providers, settings.policy.unknown_hosts),
             self._metered,
         ]
 

@@ -132,8 +132,12 @@ class Metered:
     async def settle_all(self) -> None:
         """Settle what is still running, as interrupted: the sidecar is stopping."""
         for visit in [self._visits.pop(flow_id) for flow_id in list(self._visits)]:
-            if visit.call is not None:
+            if visit.call is None:
+                continue
+            try:
                 await self._meter.settle(visit.call, 0, interrupted=True, client_left=visit.sent)
+            except Exception:
+                log.exception("call %s is left to be recovered", visit.call.id)
 
     # ------------------------------------------------------------------------------------------------------ request
 
@@ -143,19 +147,22 @@ class Metered:
         if target is None:
             return
         provider, visit.dialect, path = target
-        if visit.dialect is endpoints.GENERIC and self._settings.policy.unknown_endpoints == "deny":
-            self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{_host(flow)}{path}")
+        # What is said over a WebSocket is not read yet: it must not be free.
+        unreadable = self._settings.policy.unknown_endpoints == "deny" or "upgrade" in request.headers
+        if visit.dialect is endpoints.GENERIC and unreadable:
+            self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{request.host}{path}")
             return
         if visit.refused:
             self._deny(flow, visit, Denied("identity_refused"), detail=visit.refused)
             return
-        raw = request.raw_content or b""
+        raw = request.get_content(strict=False) or b""
         try:
-            body = _parse(request, visit.dialect)
+            body = _parse(raw, visit.dialect)
         except _Unreadable as error:
             self._deny(flow, visit, Denied("body_unreadable"), detail=str(error))
             return
-        edited = _scrubbed(raw, body)
+        signed = request.headers.get("authorization", "").startswith(_SIGNED)
+        edited = None if signed else _scrubbed(raw, body)
         if edited is not None:
             body = edited
             raw = request.content = json.dumps(edited).encode()
@@ -172,20 +179,24 @@ class Metered:
             self._deny(flow, visit, opened)
             return
         visit.call = opened
-        signed = request.headers.get("authorization", "").startswith(_SIGNED)
-        if opened.terms.body is not None:
-            request.content = opened.terms.body
         if not signed:
             request.anticomp()
+            if opened.terms.body is not None:
+                request.content = opened.terms.body
         # A client that left meanwhile: mitmproxy sends nothing upstream and goes on with `error`.
         visit.sent = flow.client_conn.connected
 
     def _target(self, flow: http.HTTPFlow) -> tuple[str, Dialect, str] | None:
         """The provider, the dialect and the path of a call; None for what passes unmetered."""
         path = flow.request.path.partition("?")[0]
-        endpoint = endpoints.classify(flow.request.method, path)
-        host = _host(flow)
+        upgrade = flow.request.headers.get("upgrade", "").lower()
+        endpoint = "unknown" if upgrade == "websocket" else endpoints.classify(flow.request.method, path)
+        host = flow.request.host
         provider = self._providers.name(host, flow.metadata.get(ROUTE))
+        if provider is None and flow.client_conn.sni:
+            # Behind a transparent redirect the request holds an address only; the TLS handshake has the name.
+            host = flow.client_conn.sni
+            provider = self._providers.name(host)
         policy = self._settings.policy
         if endpoint == "free" or (endpoint == "unknown" and policy.unknown_endpoints == "pass"):
             return None
@@ -211,7 +222,7 @@ class Metered:
             "denied %s: %s %s%s",
             who,
             denied.reason,
-            _host(flow),
+            flow.request.host,
             details.get("detail", "") and f" ({details['detail']})",
         )
 
@@ -224,8 +235,11 @@ class Metered:
         if call.terms.standing:
             headers.update(denials.rate_limit_headers(call.terms.standing, self._clock_ms()))
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "text/event-stream":
-            response.stream = kind != "application/json" and not kind.endswith("+json")
+        is_json = kind == "application/json" or kind.endswith("+json")
+        # Some servers stream without saying so.
+        if kind != "text/event-stream" and (is_json or not call.request.stream):
+            # Sounds and files of unknown endpoints are relayed as they come: there is nothing to read in them.
+            response.stream = not is_json and call.dialect is endpoints.GENERIC
             return
         encoding = headers.get("content-encoding", "")
         if encoding:
@@ -235,8 +249,10 @@ class Metered:
             call.inflate(decode)
         if call.edits_answer:
             headers.pop("content-encoding", None)
-            if headers.pop("content-length", None) is not None and not response.is_http2:
-                headers["transfer-encoding"] = "chunked"
+            headers.pop("content-length", None)
+        if "content-length" not in headers and flow.request.http_version == "HTTP/1.1":
+            # The upstream may speak HTTP/2; without this the client's connection would have to end with the answer.
+            headers["transfer-encoding"] = "chunked"
         response.stream = self._relay(flow, call)
 
     def _relay(self, flow: http.HTTPFlow, call: Call) -> Callable[[bytes], Any]:
@@ -307,19 +323,14 @@ class Metered:
             log.exception("call %s keeps its reservation until it is recovered", call.id)
 
 
-def _host(flow: http.HTTPFlow) -> str:
-    """The host that is called. Behind a transparent redirect the request holds an address; the SNI has the name."""
-    return flow.client_conn.sni or flow.request.host
-
-
 def _is_success(flow: http.HTTPFlow) -> bool:
     return flow.response is not None and 200 <= flow.response.status_code < 300
 
 
-def _parse(request: http.Request, dialect: Dialect) -> dict[str, Any]:
+def _parse(raw: bytes, dialect: Dialect) -> dict[str, Any]:
     """The body as a JSON object; for an unknown endpoint anything else is an empty one. Raises _Unreadable."""
     try:
-        body = json.loads(request.get_content(strict=True) or b"")
+        body = json.loads(raw)
         problem = f"a JSON object is expected, not {type(body).__name__}"
     except RecursionError:
         body, problem = None, "its JSON is nested too deeply"

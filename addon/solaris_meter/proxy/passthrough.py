@@ -10,6 +10,7 @@ from mitmproxy import http
 from mitmproxy.proxy import layer, layers, mode_specs
 
 from solaris_meter.metering.providers import Providers
+from solaris_meter.proxy.route import ROUTE
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,13 @@ class Passthrough:
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         if self._unknown_hosts == "deny" and not self._providers.name(flow.request.host):
-            log.warning("CONNECT to %s refused: it is not a known host (policy.unknown_hosts)", flow.request.host)
-            flow.response = http.Response.make(403, b"policy.unknown_hosts = deny\n", {"content-type": "text/plain"})
+            flow.response = _refusal(flow.request.host)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        # A plain-http request to a forward proxy needs no tunnel.
+        known = flow.metadata.get(ROUTE) or self._providers.name(flow.request.host)
+        if self._unknown_hosts == "deny" and not known and flow.live and flow.response is None:
+            flow.response = _refusal(flow.request.host)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         context = nextlayer.context
@@ -33,3 +39,8 @@ class Passthrough:
             return
         if self._unknown_hosts == "pass" and not self._providers.name(address[0]):
             nextlayer.layer = layers.TCPLayer(context, ignore=True)
+
+
+def _refusal(host: str) -> http.Response:
+    log.warning("refused: %s is not a known host (policy.unknown_hosts)", host)
+    return http.Response.make(403, b"policy.unknown_hosts = deny\n", {"content-type": "text/plain"})

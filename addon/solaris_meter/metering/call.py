@@ -10,7 +10,7 @@ import msgspec
 
 from solaris_meter.ledger.reservations import Ask, Reserved
 from solaris_meter.metering import sse
-from solaris_meter.metering.dialects.dialect import Answer, Dialect, Request
+from solaris_meter.metering.dialects.dialect import Answer, Dialect, Json, Request
 from solaris_meter.metering.encodings import Decode
 from solaris_meter.metering.slices import Slices
 from solaris_meter.metering.tokens import Count, TokenCounter
@@ -66,7 +66,7 @@ class Call:
         self._counter = counter
         self._events = sse.Decoder()
         self._decode: Decode | None = None
-        self._broken = False
+        self._lost = False
         self._taken = 0
         self._slices: Slices | None = None
         if terms.reserved is not None:
@@ -96,38 +96,37 @@ class Call:
         """Take in a piece of a streamed answer; what to relay for it. Never raises."""
         if self.ended:
             return b""
-        if self._broken:
+        if self._lost:
             return data
+        hides = self.terms.hides_usage
         try:
             plain = self._decode(data) if self._decode else data
-            relayed = self._read(self._events.feed(plain))
-            if not self.terms.hides_usage:
-                relayed = plain if self.edits_answer else data
-            return relayed + self._end() if self._used_up() else relayed
         except Exception:
-            # Our own failure must not cost the person the answer; it is settled on what was read until here.
-            log.exception("call %s: its answer cannot be followed any more, and is relayed as it comes", self.id)
-            self._broken = True
-            return data
+            return self._lose_track(self._events.pending + data if hides else data)
+        passed = plain if self.edits_answer else data
+        try:
+            events = self._events.feed(plain)
+        except ValueError:
+            return self._lose_track(self._events.pending if hides else passed)
+        relayed = self._read(events)
+        if not hides:
+            relayed = passed
+        if self.finished or not self._used_up():
+            return relayed
+        # What is relayed ends with the beginning of the next event, which must not come before the ending.
+        return (relayed if hides else relayed.removesuffix(self._events.pending)) + self._end()
 
     def finish(self) -> bytes:
         """The stream has ended; what is still to be relayed. Never raises."""
-        if self.ended or self._broken:
+        if self.ended or self._lost:
             return b""
-        try:
-            relayed = self._read(self._events.flush())
-        except Exception:
-            log.exception("call %s: the end of its answer cannot be read", self.id)
-            return b""
+        relayed = self._read(self._events.flush())
         return relayed if self.terms.hides_usage else b""
 
     def read_body(self, data: bytes) -> None:
         """Take in a whole answer that was not streamed. What is not a JSON object says nothing."""
-        try:
-            body = json.loads(data)
-        except ValueError:
-            return
-        if isinstance(body, dict):
+        body = _parse(data)
+        if body is not None:
             self.dialect.read_body(self._answer, body)
 
     async def usage(self, *, client_left: bool) -> Usage | None:
@@ -171,23 +170,36 @@ class Call:
         if data == b"[DONE]":
             self.finished = True
             return False
+        event = _parse(data)
+        if event is None:
+            return False
         try:
-            event = _parse(data)
-        except ValueError:  # not JSON: nothing that could be metered
+            self.dialect.read_event(self._answer, event)
+            self.finished = self.finished or self.dialect.is_last(event)
+            return self.terms.hides_usage and self.dialect.is_usage_only(event)
+        except Exception:
+            # Our own failure must not cost the person the answer; it is settled on what could be read.
+            log.exception("call %s: an event of its answer cannot be read", self.id)
             return False
-        if not isinstance(event, dict):
-            return False
-        self.dialect.read_event(self._answer, event)
-        self.finished = self.finished or self.dialect.is_last(event)
-        return self.terms.hides_usage and self.dialect.is_usage_only(event)
+
+    def _lose_track(self, relayed: bytes) -> bytes:
+        """The stream is not what it says it is: from here on it is relayed as it comes, unread."""
+        log.exception("call %s: its answer cannot be followed any more, and is relayed as it comes", self.id)
+        self._lost = True
+        return relayed
 
     def _used_up(self) -> bool:
-        """Whether the text that came is more than the account can pay for (strict)."""
+        """Whether the text that came is more than the account can pay for (strict). Never raises."""
         text = self._answer.text
         if self._slices is None or self._taken == len(text):
             return False
         new, self._taken = "".join(text[self._taken :]), len(text)
-        return self._slices.wrote(new)
+        try:
+            return self._slices.wrote(new)
+        except Exception:
+            log.exception("call %s: its reservation cannot be extended", self.id)
+            self._slices = None
+            return False
 
     def _end(self) -> bytes:
         """The events that end the answer here."""
@@ -205,12 +217,19 @@ class Call:
         )
 
 
-def _parse(data: bytes) -> object:
-    """JSON, three times as fast as Python's own parser; what only that one takes (NaN, half a surrogate) goes there."""
+def _parse(data: bytes) -> Json | None:
+    """A JSON object; None for anything else, in which nothing could be metered.
+
+    msgspec is three times as fast as Python's parser; what only that one takes (NaN, half a surrogate) goes there.
+    """
     try:
-        return msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return json.loads(data)
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
 
 
 def _weakest(counts: list[Count]) -> Basis:

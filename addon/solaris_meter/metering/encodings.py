@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import brotli
 import zstandard
@@ -19,14 +19,43 @@ def decoder(content_encoding: str) -> Decode | None:
     if name in {"", "identity"}:
         return bytes
     if name in {"gzip", "x-gzip"}:
-        return zlib.decompressobj(wbits=31).decompress
+        return _members(lambda: zlib.decompressobj(wbits=31))
     if name == "deflate":
         return _deflate()
     if name == "br":
         return cast(Decode, brotli.Decompressor().process)
     if name == "zstd":
-        return zstandard.ZstdDecompressor().decompressobj().decompress
+        return _members(lambda: zstandard.ZstdDecompressor().decompressobj())
     return None
+
+
+class _Decompressor(Protocol):
+    """What zlib and zstandard agree on."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _members(new: Callable[[], _Decompressor]) -> Decode:
+    """Both formats allow members that stand one after the other: each needs a decompressor of its own."""
+    current = new()
+
+    def decode(data: bytes) -> bytes:
+        nonlocal current
+        out = b""
+        while data:
+            if current.eof:
+                current = new()
+            out += current.decompress(data)
+            data = current.unused_data if current.eof else b""
+        return out
+
+    return decode
 
 
 def _deflate() -> Decode:

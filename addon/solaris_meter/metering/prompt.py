@@ -57,7 +57,8 @@ def _walk(value: Any, tally: _Tally) -> None:
         elif isinstance(item, list):
             pending.extend(item)
         elif isinstance(item, dict):
-            if item.get("type") in _ATTACHMENTS:
+            kind = item.get("type")
+            if isinstance(kind, str) and kind in _ATTACHMENTS:  # in a JSON schema a type may be a list
                 tally.attachments += 1
             for key, inner in item.items():
                 # Only where a provider reads a file: base64 in a plain text is text, and is tokenised as text.

@@ -47,15 +47,21 @@ class Slices:
         self._uncounted.clear()
         self._uncounted_bytes = 0
         self._collect(0)
-        if self._left <= self._slice // 2 and self._extension is None:
-            self._extension = self._extend(self._slice)
-        if self._left <= 0 and self._strict:
+        self._ask()
+        while self._left <= 0 and self._strict:
             # The event loop waits here, for one commit: a chunk more would be a chunk that nobody pays for.
+            before = self._granted
             self._collect(EXTENSION_TIMEOUT_S)
-            if self._left <= 0:
+            if self._granted == before:
                 return True
+            self._ask()
         self._look_at = self._next_look()
         return False
+
+    def _ask(self) -> None:
+        """Ask for another slice, and for what a large piece took beyond the last one."""
+        if self._left <= self._slice // 2 and self._extension is None:
+            self._extension = self._extend(self._slice + max(0, -self._left))
 
     @property
     def _left(self) -> int:

@@ -52,8 +52,9 @@ class Decoder:
 
 
 def _event(raw: bytes) -> Event:
-    if raw.startswith(b"data: ") and b"\n" not in raw[:-2] and b"\r" not in raw[:-4]:
-        return Event(raw, raw[6:].rstrip(b"\r\n"))
+    line = raw.rstrip(b"\r\n")
+    if line.startswith(b"data: ") and b"\n" not in line and b"\r" not in line:
+        return Event(raw, line[6:])
     lines = []
     for line in _LINE_END.split(raw.removeprefix(b"\xef\xbb\xbf")):
         name, _, value = line.partition(b":")

@@ -94,19 +94,19 @@ class TokenCounter:
     def count_prompt(self, model: str, prompt: Prompt) -> Count:
         """As `prompt`, in this thread; waits until LiteLLM is loaded."""
         stand_in, known = _family(model)
+        pictures = prompt.attachments * ATTACHMENT_TOKENS
         count = self._wait()
         if count is None:
-            return Count(_roughly(_all_text(prompt)), "estimated")
+            return Count(_roughly(_all_text(prompt)) + pictures, "estimated")
         try:
             tokens = count(model=stand_in, messages=list(prompt.messages), tools=list(prompt.tools) or None)
         except Exception:  # LiteLLM raises whatever its code meets in unusual tools and messages
             log.warning("litellm could not count a request for %s; its plain text is counted", model, exc_info=True)
-            return Count(count(model=stand_in, text=_all_text(prompt)), "estimated")
+            return Count(count(model=stand_in, text=_all_text(prompt)) + pictures, "estimated")
         if prompt.schema:
             tokens += count(model=stand_in, text=prompt.schema)
         exact = known and not prompt.attachments and not prompt.tools and not prompt.schema
-        tokens += prompt.attachments * ATTACHMENT_TOKENS
-        return Count(tokens, "counted" if exact else "estimated")
+        return Count(tokens + pictures, "counted" if exact else "estimated")
 
     def count_answer(self, model: str, text: str) -> Count:
         """As `answer`, in this thread; waits until LiteLLM is loaded."""

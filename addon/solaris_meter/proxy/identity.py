@@ -1,7 +1,6 @@
 """Who calls: identity headers as LibreChat sends them, the shared key, and fields of the body as the fallback."""
 
 import base64
-import binascii
 import hmac
 import re
 import unicodedata
@@ -64,10 +63,11 @@ def strip(headers: Headers, settings: Identity) -> None:
         settings.conversation_header.lower(),
         settings.key_header.lower(),
     }
-    names = {name.decode("latin-1").lower() for name, _ in headers.fields}
-    for name in names:
-        if name in ours or name.startswith(_PREFIX):
-            del headers[name]
+    headers.fields = tuple(
+        (name, value)
+        for name, value in headers.fields
+        if (lowered := name.decode("latin-1").lower()) not in ours and not lowered.startswith(_PREFIX)
+    )
 
 
 def _value(headers: Headers, name: str) -> str | None:
@@ -91,7 +91,7 @@ def decode(raw: bytes) -> str | None:
     if text.startswith("b64:"):
         try:
             text = base64.b64decode(text.removeprefix("b64:"), validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, or not UTF-8 inside
             return None
     return _clean(text)
 

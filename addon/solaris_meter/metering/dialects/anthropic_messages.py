@@ -166,15 +166,26 @@ def _prompt(body: Json) -> Prompt:
 
 
 def _text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    parts = []
-    for block in items(content):
-        block = mapping(block)
-        if isinstance(block.get("text"), str):
-            parts.append(block["text"])
-        elif block.get("type") == "tool_use":
-            parts.append(f"{block.get('name', '')} {json.dumps(block.get('input'))}")
-        elif block.get("type") in {"tool_result", "thinking"}:
-            parts.append(_text(block.get("content")) or str(block.get("thinking") or ""))
+    """The text of a message's content, in order, whatever its blocks hold."""
+    parts: list[str] = []
+    pending = [content]
+    while pending:  # not recursive: a body may be nested deeper than Python's stack
+        item = pending.pop()
+        if isinstance(item, str):
+            parts.append(item)
+        elif isinstance(item, list):
+            pending.extend(reversed(item))
+        elif isinstance(item, dict) and item.get("type") == "tool_use":
+            parts.append(f"{item.get('name', '')} {_dump(item.get('input'))}")
+        elif isinstance(item, dict):
+            pending.extend(
+                item[key] for key in ("content", "thinking", "text") if isinstance(item.get(key), str | list)
+            )
     return "\n".join(parts)
+
+
+def _dump(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return ""

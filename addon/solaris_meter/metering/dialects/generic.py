@@ -47,7 +47,9 @@ class Generic(Dialect):
                 written = next((whole(usage[key]) for key in writes if key in usage), None)
                 whole_total = whole(usage.get(total))
                 if read is None and written is None:
-                    continue
+                    if whole_total is None:
+                        continue
+                    read = whole_total  # embeddings that report a total only (Voyage): all of it is input
                 answer.input_tokens = read or 0
                 # What the total holds beyond both is output that the other field leaves out (hidden reasoning).
                 answer.output_tokens = max(written or 0, (whole_total or 0) - answer.input_tokens)

@@ -136,8 +136,11 @@ def _read_usage(answer: Answer, event: Json, choices: list[Any]) -> None:
         answer.refused_usage = answer.refused_usage or read is None or written is None
     if read is not None:
         answer.input_tokens = read
-        cached = whole(mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
-        answer.cached_input_tokens = min(read, cached or whole(usage.get("prompt_cache_hit_tokens")) or 0)
+        details = mapping(usage.get("prompt_tokens_details"))
+        # DeepSeek and Moonshot have names of their own for what others put into the details.
+        cached = [details.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")]
+        answer.cached_input_tokens = min(read, next((number for value in cached if (number := whole(value))), 0))
+        answer.cache_write_tokens = min(read, whole(details.get("cache_write_tokens")) or 0)
     if written is not None:
         reasoning = whole(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
         answer.output_tokens = max(written, total - read) if total is not None and read is not None else written

@@ -216,7 +216,7 @@ def test_of_a_file_with_one_wrong_plan_nothing_is_applied(cli, wrong, said):
         ('tokens = "250.000"', "250.000"),
         ("tokens = -5", "-5"),
         ("tokens = 0.5", "0.5"),
-        ("tokens = true", "True"),
+        ("tokens = true", "true"),
         ('tokens = "1M"\nrollover = "1e9"', "1e9"),
         ('tokens = "1M"\nprice = "cheap"', "cheap"),
     ],
@@ -224,7 +224,7 @@ def test_of_a_file_with_one_wrong_plan_nothing_is_applied(cli, wrong, said):
 def test_a_wrong_amount_in_a_file_is_named_with_its_plan(cli, wrong, value):
     file = cli.write("plans.toml", f'[good]\ntokens = "1M"\nperiod = "month"\n\n[other]\nperiod = "month"\n{wrong}\n')
     said = cli.refused("plans", "apply", file)
-    assert repr(value) in said
+    assert value in said.lower()
     assert "other" in said  # a file may hold a hundred plans
 
 

@@ -129,7 +129,7 @@ def test_a_renamed_user_keeps_the_history(cli):
     assert cli.json("users", "rename", "ana", "65f0c0ffee") == {"user": "65f0c0ffee", "was": "ana"}
     assert cli.json("balance", "65f0c0ffee")["used"] == 150
     assert [event["user"] for event in cli.json("usage", "--events")] == ["65f0c0ffee"]
-    assert "no user 'ana'" not in cli.refused("users", "show", "an0")
+    assert "no user 'ana'" in cli.refused("users", "show", "ana")
     assert cli.ok("users", "rename", "65f", "ana") == "65f0c0ffee is ana now\n"
 
 
@@ -201,7 +201,8 @@ def test_an_erased_user_cannot_be_found_but_the_numbers_stay(cli):
     assert kept["usage"][0]["conversation"] is None
     assert cli.json("ledger", "check")["ok"]
     dump = "\n".join(cli.dump() or [])
-    assert "ana" not in dump.replace("plan basico", "")
+    assert "'ana'" not in dump
+    assert "ana@" not in dump
     assert "a chat" not in dump
 
 

@@ -66,7 +66,10 @@ class Writer:
         connection: Connection | None = None
         ending = False
         while not ending:
-            batch, ending = self._next_batch()
+            waiting, ending = self._next_batch()
+            batch = [job for job in waiting if job.future.set_running_or_notify_cancel()]
+            if not batch:
+                continue
             try:
                 connection = connection or self._engine.connect()
                 outcomes = _commit(connection, batch)
@@ -77,7 +80,10 @@ class Writer:
                     connection.close()
                     connection = None
             for job, outcome in zip(batch, outcomes, strict=True):
-                _resolve(job.future, outcome)
+                if isinstance(outcome, Exception):
+                    job.future.set_exception(outcome)
+                else:
+                    job.future.set_result(outcome)
         if connection is not None:
             connection.close()
 
@@ -93,23 +99,13 @@ class Writer:
         return batch, True
 
 
-def _resolve(future: "Future[Any]", outcome: Any) -> None:
-    if future.cancelled() or not (future.running() or future.set_running_or_notify_cancel()):
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
-
-
 def _commit(connection: Connection, batch: list[_Job]) -> list[Any]:
     """Run a batch in one transaction: a result or an exception for each. Raises when nothing was committed."""
+    if len(batch) == 1:
+        return [_commit_one(connection, batch[0])]
     outcomes: list[Any] = []
     with connection.transaction():
         for job in batch:
-            if not job.future.set_running_or_notify_cancel():
-                outcomes.append(None)
-                continue
             try:
                 with connection.savepoint():
                     outcomes.append(job.operation(connection))
@@ -118,3 +114,14 @@ def _commit(connection: Connection, batch: list[_Job]) -> list[Any]:
                     raise
                 outcomes.append(error)
     return outcomes
+
+
+def _commit_one(connection: Connection, job: _Job) -> Any:
+    """The transaction is the savepoint."""
+    try:
+        with connection.transaction():
+            return job.operation(connection)
+    except Unavailable:
+        raise
+    except Exception as error:
+        return error

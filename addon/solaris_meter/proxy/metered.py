@@ -81,9 +81,9 @@ class Metered:
         self._started.set()
 
     async def request(self, flow: http.HTTPFlow) -> None:
-        visit = self._visits.get(flow.id)
-        if visit is None or flow.response:
+        if not flow.live or flow.response:
             return
+        visit = self._visits.setdefault(flow.id, _Visit())
         try:
             await self._started.wait()
             await self._open(flow, visit)

@@ -169,7 +169,9 @@ def test_errors_go_to_stderr_with_exit_1(program):
     assert done.stderr == "Error: no user 'anna'; did you mean ana?\n"
 
 
-@pytest.mark.parametrize("arguments", [["nosuch"], ["credit", "ana", "abc"], ["credit", "ana"], ["balance", "--nosuch"]])
+@pytest.mark.parametrize(
+    "arguments", [["nosuch"], ["credit", "ana", "abc"], ["credit", "ana"], ["balance", "--nosuch"]]
+)
 def test_wrong_usage_goes_to_stderr_with_exit_2(program, arguments):
     done = program(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

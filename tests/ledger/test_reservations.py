@@ -434,12 +434,19 @@ def test_a_recovery_in_a_new_period_is_charged_there(books):
     assert (account.balance, account.used) == (999_960, 40)
 
 
-def test_a_recovered_call_that_ends_after_all_is_not_charged_again(thousand):
+def test_a_recovered_call_that_ends_after_all_is_charged_the_difference_once(thousand):
     thousand.hold("left", 500, floor=40, owner="dead")
     thousand.recover()
-    settled = thousand.settle("left", 300)
-    assert settled.repeated
-    assert settled.standing.balance == 960
+    for _ in range(2):
+        settled = thousand.settle("left", 300)
+        assert settled.repeated
+        assert settled.standing.balance == 700
+
+
+def test_a_recovered_call_that_used_less_than_the_estimate_gets_nothing_back(thousand):
+    thousand.hold("left", 500, floor=40, owner="dead")
+    thousand.recover()
+    assert thousand.settle("left", 30).standing.balance == 960
 
 
 def bill(books, reservation, billed, user="ana", opened=NOON, now=NOON):

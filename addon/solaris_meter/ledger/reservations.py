@@ -147,7 +147,7 @@ def settle(tx: Connection, reservation_id: str, outcome: Outcome, thresholds: It
     """
     pending = _lock_pending(tx, reservation_id)
     if pending is None:
-        return _settled_before(tx, reservation_id)
+        return _settled_before(tx, reservation_id, outcome, now_ms)
     account, row = pending
     account = renewals.up_to_date(tx, account, now_ms)
     return _charge(tx, account, row, outcome, thresholds, now_ms)
@@ -304,9 +304,22 @@ def _charge(
     return Settled(account.standing, alerts.record(tx, account, thresholds, row["id"], now_ms))
 
 
-def _settled_before(tx: Connection, reservation_id: str) -> Settled:
-    row = tx.row("SELECT account_id, state FROM reservations WHERE id = :id", id=reservation_id)
+def _settled_before(tx: Connection, reservation_id: str, outcome: Outcome, now_ms: int) -> Settled:
+    """A settlement that comes again changes nothing. One that comes after a recovery adds what the estimate left out."""
+    row = tx.row(
+        "SELECT reservations.account_id, state, billed_tokens, recovered FROM reservations"
+        " LEFT JOIN usage_events ON usage_events.id = reservations.id WHERE reservations.id = :id",
+        id=reservation_id,
+    )
     if row is None or row["state"] != "settled":
         state = "unknown" if row is None else row["state"]
         raise LedgerError(f"reservation {reservation_id} cannot be settled: it is {state}")
-    return Settled(accounts.lock_by_id(tx, row["account_id"]).standing, repeated=True)
+    account = accounts.lock_by_id(tx, row["account_id"])
+    missing = outcome.billed_tokens - row["billed_tokens"]
+    reference = f"settlement:{reservation_id}"
+    late = row["recovered"] and not outcome.recovered and missing > 0
+    if late and entries.by_reference(tx, reference) is None:
+        split = grants.burn(tx, account, missing)
+        note = "a call that was recovered at a low estimate, and settled after all"
+        account, _ = entries.post(tx, account, "adjust", split, now_ms, reference=reference, note=note)
+    return Settled(account.standing, repeated=True)

@@ -134,10 +134,13 @@ class Meter:
             log.error("call %s is journalled, to be billed later: %s", call.id, error)
             await asyncio.to_thread(self._ledger.keep, unsettled)
             return None
+        except LedgerError as error:
+            log.error("call %s is not charged: %s", call.id, error)
+            return None
         finally:
             self._admission.wake(call.terms.ask.caller.user)
         if settled.repeated:
-            log.warning("call %s had been settled by another process; it is not charged again", call.id)
+            log.warning("call %s had been recovered by another process; only the difference is charged", call.id)
         for threshold in settled.crossed:
             log.info("%s crossed %d %% of the limit", settled.standing.user, threshold)
         return settled

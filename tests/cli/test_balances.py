@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from tests.ledger.support import DAY, NOON, ask, moment
 
+from solaris_cli.context import Context
 from solaris_meter.ledger import reservations
 from solaris_meter.ledger.reservations import Outcome
 from solaris_meter.models import Usage
@@ -260,6 +262,12 @@ def test_an_expiry_is_meant_in_the_time_zone_of_the_accounts(cli, command, writt
 def test_an_expiry_in_the_past_is_refused(cli, command, written):
     said = cli.refused(command, "ana", "1K", "--expires", written)
     assert "has passed; name a moment to come" in said
+
+
+def test_now_is_the_past_however_slow_the_machine_is(cli, monkeypatch):
+    # The clock must be read once: what is 0 days from a second reading is after the first.
+    monkeypatch.setattr(Context, "now_ms", lambda _, ticks=count(NOON): next(ticks))
+    assert "has passed; name a moment to come" in cli.refused("grant", "ana", "1K", "--expires", "0d")
 
 
 @pytest.mark.parametrize("written", ["tomorrow", "", "d", "-3d", "1.5d", "31/12/2026", "2026-02-30", "²d"])

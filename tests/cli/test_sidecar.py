@@ -105,10 +105,20 @@ def test_where_it_listens(run, listen, host, port):
     assert "--mode" not in started.arguments
 
 
-NO_ADDRESSES = """
-:8080 127.0.0.1: 127.0.0.1 127.0.0.1:0 127.0.0.1:65536 127.0.0.1:http 127.0.0.1:-1
-::1:8080 [::1 [::1] [localhost]:8080 http://127.0.0.1:8080
-""".split()
+NO_ADDRESSES = [
+    ":8080",
+    "127.0.0.1:",
+    "127.0.0.1",
+    "127.0.0.1:0",
+    "127.0.0.1:65536",
+    "127.0.0.1:http",
+    "127.0.0.1:-1",
+    "::1:8080",
+    "[::1",
+    "[::1]",
+    "[localhost]:8080",
+    "http://127.0.0.1:8080",
+]
 
 
 @pytest.mark.parametrize("listen", ["", "127.0.0.1:8080 ", *NO_ADDRESSES])

@@ -714,7 +714,7 @@ def test_the_calls_of_another_process_that_lives_are_left_alone(shop):
     asyncio.run(story())
 
 
-def test_a_call_that_another_process_settled_is_not_charged_again(shop, caplog):
+def test_a_call_that_another_process_recovered_is_charged_the_difference(shop, caplog):
     async def story():
         one = shop(owner="one")
         call = await one.open(LONG)
@@ -726,7 +726,8 @@ def test_a_call_that_another_process_settled_is_not_charged_again(shop, caplog):
         assert settled.repeated
         assert len(one.events()) == 1
         assert one.standing().used == call.request.size.floor
+        assert settled.standing.balance == 1_000_000 - 3012
         assert one.sound()
 
     asyncio.run(story())
-    assert "settled by another process" in caplog.text
+    assert "recovered by another process" in caplog.text

@@ -305,7 +305,7 @@ def _charge(
 
 
 def _settled_before(tx: Connection, reservation_id: str, outcome: Outcome, now_ms: int) -> Settled:
-    """A settlement that comes again changes nothing. One that comes after a recovery adds what the estimate left out."""
+    """A settlement that comes again changes nothing; one that comes after a recovery adds what the estimate lacked."""
     row = tx.row(
         "SELECT reservations.account_id, state, billed_tokens, recovered FROM reservations"
         " LEFT JOIN usage_events ON usage_events.id = reservations.id WHERE reservations.id = :id",

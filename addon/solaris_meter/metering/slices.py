@@ -70,7 +70,7 @@ class Slices:
     def _next_look(self) -> int:
         """After how many bytes it is worth counting again."""
         if self._left <= 0:
-            return self._slice
+            return 1 if self._strict else self._slice
         half = self._slice // 2
         return max(1, self._left - half if self._left > half else self._left)
 

@@ -266,7 +266,8 @@ def test_an_expiry_in_the_past_is_refused(cli, command, written):
 
 def test_now_is_the_past_however_slow_the_machine_is(cli, monkeypatch):
     # The clock must be read once: what is 0 days from a second reading is after the first.
-    monkeypatch.setattr(Context, "now_ms", lambda _, ticks=count(NOON): next(ticks))
+    ticks = count(NOON)
+    monkeypatch.setattr(Context, "now_ms", lambda _: next(ticks))
     assert "has passed; name a moment to come" in cli.refused("grant", "ana", "1K", "--expires", "0d")
 
 

@@ -38,6 +38,7 @@ def grant(
     \b
     solaris-cli grant maria@example.com 250K --expires 30d --note "sorry for the outage"
     """
+    now_ms = context.now_ms()
     with context.writing() as tx:
         name = accounts.find(tx, user).user
         applied = credits.give(
@@ -45,8 +46,8 @@ def grant(
             name,
             "bonus",
             amount,
-            context.now_ms(),
-            expires_at_ms=expires.ms(context) if expires else None,
+            now_ms,
+            expires_at_ms=expires.ms(context, now_ms) if expires else None,
             note=note,
             reference=reference,
         )
@@ -77,6 +78,7 @@ def credit(
     \b
     solaris-cli credit joao 1M --paid 49.90 --reference pix-2026-0173
     """
+    now_ms = context.now_ms()
     with context.writing() as tx:
         name = accounts.find(tx, user).user
         applied = credits.give(
@@ -84,8 +86,8 @@ def credit(
             name,
             "credit",
             amount,
-            context.now_ms(),
-            expires_at_ms=expires.ms(context) if expires else None,
+            now_ms,
+            expires_at_ms=expires.ms(context, now_ms) if expires else None,
             paid=paid,
             note=note or (f"paid {paid}" if paid else None),
             reference=reference,
@@ -130,9 +132,15 @@ def balance(context: Context, user: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("user", required=False)
-@click.option("--since", type=WHEN, help="From this moment on.")
-@click.option("--until", type=WHEN, help="Before this moment.")
-@click.option("--by", type=click.Choice(["user", "model", "day", "conversation"]), default="model", show_default=True)
+@click.option("--since", type=WHEN, help="From this moment on: a date, a time, or 7d for the last seven days.")
+@click.option("--until", type=WHEN, help="Before this moment, likewise.")
+@click.option(
+    "--by",
+    type=click.Choice(["user", "model", "day", "conversation"]),
+    default="model",
+    show_default=True,
+    help="What to add up; days are those of UTC.",
+)
 @click.option("--events", is_flag=True, help="Every call instead of sums.")
 @json_option
 @pass_context
@@ -145,10 +153,15 @@ def usage(
     events: bool,
     as_json: bool,
 ) -> None:
-    """Show what was used, by USER or by everybody."""
+    """Show what was used, by USER or by everybody.
+
+    \b
+    solaris-cli usage --by model --since 7d
+    """
+    now_ms = context.now_ms()
     with context.reading() as tx:
         account_id = accounts.find(tx, user).id if user else None
-        since_ms, until_ms = (moment.ms(context) if moment else None for moment in (since, until))
+        since_ms, until_ms = (moment.ms(context, now_ms, back=True) if moment else None for moment in (since, until))
         if events:
             rows = reports.usage_events(tx, account_id, since_ms, until_ms)
         else:

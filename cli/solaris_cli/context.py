@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from solaris_meter.amounts import Money, parse_money, parse_tokens
 from solaris_meter.errors import AmountError
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import Connection, Engine, open_engine
-from solaris_meter.periods import to_ms
+from solaris_meter.periods import to_iso, to_ms
 from solaris_meter.settings import Settings, find_config, load_settings
 
 
@@ -39,7 +39,8 @@ class Context:
     @property
     def database(self) -> str:
         """The URL of the ledger."""
-        return self._database or self.settings.ledger.database
+        settings = self.settings  # wrong ones are refused, also where the database is named otherwise
+        return self._database or settings.ledger.database
 
     @property
     def new_account(self) -> NewAccount:
@@ -121,32 +122,43 @@ class _When(click.ParamType["When"]):
             return value
         try:
             return When.parse(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is not a time: write 2026-12-31, 2026-12-31T18:00, or 30d for days from now", param, ctx
+                f"{value!r} is not a time: write 2026-12-31, 2026-12-31T18:00, or a number of days such as 30d",
+                param,
+                ctx,
             )
 
 
 class When:
-    """A moment as it was written: a date or time (ISO 8601), or a number of days from now (`30d`)."""
+    """A moment as it was written: a date or time (ISO 8601), or a number of days (`30d`)."""
 
-    def __init__(self, moment: datetime | timedelta) -> None:
+    def __init__(self, moment: datetime | timedelta, text: str) -> None:
         self._moment = moment
+        self._text = text
 
     @classmethod
     def parse(cls, text: str) -> "When":
         """Raises ValueError for what is no time."""
         if text.endswith("d") and text[:-1].isdigit():
-            return cls(timedelta(days=int(text[:-1])))
-        return cls(datetime.fromisoformat(text))
+            return cls(timedelta(days=int(text[:-1])), text)
+        return cls(datetime.fromisoformat(text), text)
 
-    def ms(self, context: Context) -> int:
-        """The moment in UTC milliseconds; without a time zone it is meant in the accounts' own."""
+    def ms(self, context: Context, now_ms: int, *, back: bool = False) -> int:
+        """The moment in UTC milliseconds; without a time zone it is meant in the accounts' own.
+
+        `back`: a number of days is counted back from now. Raises AmountError for a moment that no calendar has.
+        """
         if isinstance(self._moment, timedelta):
-            return context.now_ms() + int(self._moment.total_seconds() * 1000)
-        if self._moment.tzinfo is None:
-            return to_ms(self._moment.replace(tzinfo=context.zone))
-        return to_ms(self._moment.astimezone(UTC))
+            moment = now_ms + int(self._moment.total_seconds() * 1000) * (-1 if back else 1)
+        else:
+            zoned = self._moment if self._moment.tzinfo else self._moment.replace(tzinfo=context.zone)
+            moment = to_ms(zoned)
+        try:
+            to_iso(moment)
+        except (ValueError, OverflowError, OSError) as error:
+            raise AmountError(f"{self._text!r} is beyond the calendar; name a nearer time") from error
+        return moment
 
 
 TOKENS = _Tokens()

@@ -1,5 +1,8 @@
 """`solaris-cli`: one group, one module per noun behind it."""
 
+import io
+import sys
+
 import click
 
 from solaris_cli import balances, database, doctor, ledger, plans, sidecar, users
@@ -16,6 +19,9 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except SolarisError as error:
             raise click.ClickException(str(error)) from error
+        except UnicodeEncodeError as error:
+            # An argument that is not text in the terminal's encoding; SQLite takes text only.
+            raise click.ClickException(f"{error.object!a} is not valid UTF-8; check the terminal's encoding") from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,6 +36,10 @@ def main(ctx: click.Context, config: str | None, database: str | None) -> None:
 
     Amounts read 250K, 1.5M or 1_000_000. USER is an id, an e-mail, or a unique prefix of either. Times are ISO 8601.
     """
+    # What a terminal cannot show must not fail a command that has changed the ledger already.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     ctx.obj = Context(config, database)
 
 

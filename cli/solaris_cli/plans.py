@@ -9,7 +9,7 @@ import click
 from solaris_cli.context import MONEY, TOKENS_OR_ZERO, Context, json_option, pass_context
 from solaris_cli.output import print_fields, print_json, print_rows
 from solaris_meter.amounts import Money, parse_money, parse_tokens
-from solaris_meter.errors import LedgerError
+from solaris_meter.errors import AmountError, LedgerError
 from solaris_meter.ledger import plans as ledger_plans
 from solaris_meter.ledger.plans import Plan
 from solaris_meter.periods import Anchor, PeriodKind, to_iso
@@ -20,11 +20,14 @@ _KEYS = {"tokens", "period", "anchor", "rollover", "price"}
 
 
 @click.group(invoke_without_command=True)
+@json_option
 @click.pass_context
-def plans(ctx: click.Context) -> None:
+def plans(ctx: click.Context, as_json: bool) -> None:
     """What accounts get per period."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(plans_list)
+        ctx.invoke(plans_list, as_json=as_json)
+    elif as_json:
+        raise click.UsageError("write --json after the command")
 
 
 @plans.command("list")
@@ -138,14 +141,24 @@ def _plan(file: Path, name: str, table: Any) -> Plan:
         raise LedgerError(f"{where}: a plan is a table with tokens and period, and may have anchor, rollover and price")
     if table["period"] not in _PERIODS or table.get("anchor", "calendar") not in _ANCHORS:
         raise LedgerError(f"{where}: period is one of {', '.join(_PERIODS)}; anchor is calendar or signup")
-    return Plan(
-        name=name,
-        tokens=parse_tokens(str(table["tokens"]), zero=True),
-        period=table["period"],
-        anchor=table.get("anchor", "calendar"),
-        rollover_max=parse_tokens(str(table.get("rollover", 0)), zero=True),
-        price=parse_money(str(table["price"])) if "price" in table else None,
-    )
+    try:
+        return Plan(
+            name=name,
+            tokens=_tokens(table["tokens"]),
+            period=table["period"],
+            anchor=table.get("anchor", "calendar"),
+            rollover_max=_tokens(table.get("rollover", 0)),
+            price=parse_money(str(table["price"])) if "price" in table else None,
+        )
+    except AmountError as error:
+        raise AmountError(f"{where}: {error}") from error
+
+
+def _tokens(value: Any) -> int:
+    """A number with a point is refused: TOML has made 250 of 250.000 already."""
+    if isinstance(value, float):
+        raise AmountError(f'{value} is not a whole number of tokens: write 250_000 or "250K"')
+    return parse_tokens(str(value), zero=True)
 
 
 def _as_dict(plan: Plan) -> dict[str, Any]:

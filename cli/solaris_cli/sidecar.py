@@ -34,7 +34,7 @@ def run(
     solaris-cli run --listen 0.0.0.0:8080
     solaris-cli run --web --mode regular@8080 --mode transparent@8081 -- --set web_port=9090
     """
-    if listen and modes:
+    if listen is not None and modes:
         raise click.UsageError("--mode replaces the listener of --listen: give one of the two")
     context.settings  # noqa: B018  (what is wrong with them is better said here than by mitmproxy)
     arguments = ["mitmweb" if web else "mitmdump", "-s", _addon(), "--set", "flow_detail=0"]
@@ -43,7 +43,7 @@ def run(
     if modes:
         arguments += [part for mode in modes for part in ("--mode", mode)]
     else:
-        host, port = _address(listen or _DEFAULT_LISTEN)
+        host, port = _address(_DEFAULT_LISTEN if listen is None else listen)
         _check_free(host, port)
         arguments += ["--listen-host", host, "--listen-port", str(port)]
     if web:
@@ -91,7 +91,9 @@ def _check_free(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
+        except (OSError, TypeError, UnicodeError) as error:  # the latter two: no host has such a name
+            shown = f"[{host}]" if ":" in host else host
+            reason = getattr(error, "strerror", None) or error
             raise SettingsError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another address with --listen HOST:PORT"
+                f"cannot listen on {shown}:{port}: {reason}; choose another address with --listen HOST:PORT"
             ) from error

@@ -13,11 +13,14 @@ from solaris_meter.periods import to_iso
 
 
 @click.group(invoke_without_command=True)
+@json_option
 @click.pass_context
-def users(ctx: click.Context) -> None:
+def users(ctx: click.Context, as_json: bool) -> None:
     """Who has an account."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(users_list)
+        ctx.invoke(users_list, as_json=as_json)
+    elif as_json:
+        raise click.UsageError("write --json after the command")
 
 
 @users.command("list")
@@ -147,11 +150,14 @@ def users_export(context: Context, user: str) -> None:
 
 @users.command("erase")
 @click.argument("user")
-@click.confirmation_option(prompt="Forget who this account belonged to? This cannot be undone.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_context
-def users_erase(context: Context, user: str, as_json: bool) -> None:
+def users_erase(context: Context, user: str, yes: bool, as_json: bool) -> None:
     """Forget who USER was: id, e-mail and conversations go, the numbers stay, the account is blocked."""
+    if not yes:
+        # On stderr: stdout is what the command prints.
+        click.confirm("Forget who this account belonged to? This cannot be undone.", abort=True, err=True)
     with context.writing() as tx:
         account = accounts.find(tx, user)
         anonymous = accounts.erase(tx, account)

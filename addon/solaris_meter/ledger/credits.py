@@ -39,6 +39,8 @@ def give(
     for something else, LedgerError for an expiry that has passed.
     """
     account = renewals.touch(tx, user, now_ms)
+    if reference == "":
+        raise LedgerError("the reference is empty; name one such as a payment's id, or leave it out")
     if reference is not None:
         before = _repeated(tx, reference, user, kind, amount)
         if before:
@@ -56,6 +58,8 @@ def give(
 def take(tx: Connection, user: str, amount: int, now_ms: int, *, note: str, reference: str | None = None) -> Applied:
     """Take `amount` tokens back as a correction; more than there is becomes debt. Raises UnknownName, Conflict."""
     account = renewals.touch(tx, user, now_ms)
+    if reference == "":
+        raise LedgerError("the reference is empty; name one such as a payment's id, or leave it out")
     if reference is not None:
         before = _repeated(tx, reference, user, "adjust", -amount)
         if before:

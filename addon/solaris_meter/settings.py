@@ -163,7 +163,7 @@ class Settings(_Table, frozen=True, kw_only=True):
         return DEFAULT_ROUTES | self.routes
 
 
-NOT_BUILT_YET = ("alerts.channels", "chat.commands", "locale.messages", "web", "observe.listen")
+NOT_BUILT_YET = ("alerts.in_chat", "alerts.channels", "chat.commands", "locale.messages", "web", "observe")
 """Keys of the design that are read but change nothing in this version; `without_effect` reports the ones in use."""
 
 _SPECIAL = {"SOLARIS_CONFIG", "SOLARIS_DATABASE"}  # a path, and the command line's --database

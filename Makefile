@@ -21,7 +21,7 @@ help:
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed and was not found; name one with: make PYTHON=/path/to/python"; exit 1; }
 	@echo "[1/3] a virtual environment in $(VENV), from $(PYTHON)"
-	@"$(PYTHON)" -m venv --clear $(VENV)
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "[2/3] the locked packages (hashes are checked; a minute or two the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@echo "[3/3] Solaris Meter itself"

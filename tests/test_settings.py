@@ -95,8 +95,10 @@ def test_an_empty_variable_empties_a_list():
     assert load_settings(None, {"SOLARIS_ALERTS_THRESHOLDS": ""}).alerts.thresholds == ()
 
 
-def test_the_two_variables_that_are_no_settings_are_left_alone():
-    assert load_settings(None, {"SOLARIS_CONFIG": "x.toml", "SOLARIS_DATABASE": "sqlite:///x.db"}) == Settings()
+def test_the_variables_that_are_no_settings_are_left_alone():
+    # The path of the settings file, and what Kubernetes sets for a service named solaris.
+    others = {"SOLARIS_SERVICE_HOST": "10.0.0.1", "SOLARIS_PORT_8080_TCP": "tcp://10.0.0.1:8080"}
+    assert load_settings(None, {"SOLARIS_CONFIG": "x.toml"} | others) == Settings()
 
 
 @pytest.mark.parametrize("name", ["SOLARIS_LEDGR_DATABASE", "SOLARIS_LEDGER_DATABSE", "SOLARIS_LEDGER", "SOLARIS_"])

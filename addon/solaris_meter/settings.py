@@ -166,7 +166,7 @@ class Settings(_Table, frozen=True, kw_only=True):
 NOT_BUILT_YET = ("alerts.in_chat", "alerts.channels", "chat.commands", "locale.messages", "web", "observe")
 """Keys of the design that are read but change nothing in this version; `without_effect` reports the ones in use."""
 
-_SPECIAL = {"SOLARIS_CONFIG", "SOLARIS_DATABASE"}  # a path, and the command line's --database
+_SPECIAL = {"SOLARIS_CONFIG"}  # the path of the settings file
 _SERVICE_LINK = re.compile(r"SOLARIS_(SERVICE_|PORT)")  # Kubernetes sets these for a service named solaris
 
 

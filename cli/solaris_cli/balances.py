@@ -1,5 +1,6 @@
 """What an account holds and used: grant, credit, debit, balance, usage, statement."""
 
+import sys
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from solaris_meter.periods import to_iso
 
 # So that an amount of -5 is refused as an amount, and not as an option nobody knows.
 _AMOUNT_LIKE_OPTION = {"ignore_unknown_options": True}
+_AT_ONCE = 100
 _REFERENCE = "Idempotency key, such as a payment's id: the same one twice changes nothing the second time."
 
 
@@ -116,11 +118,12 @@ def debit(context: Context, user: str, amount: int, note: str, reference: str | 
 @pass_context
 def balance(context: Context, user: str | None, as_json: bool) -> None:
     """Show what USER has left, or what everybody has."""
-    now_ms = context.now_ms()
-    with context.writing() as tx:
-        found = [accounts.find(tx, user)] if user else accounts.all_accounts(tx)
-        # A period that has begun is issued now, as a call would: what is shown is what there is.
-        shown = [reports.balance(tx, renewals.touch(tx, account.user, now_ms)) for account in found]
+    with context.reading() as tx:
+        meant = accounts.find(tx, user).user if user else None
+    _bring_up_to_date(context, meant)
+    with context.reading() as tx:
+        found = [accounts.get(tx, meant)] if meant else accounts.all_accounts(tx)
+        shown = [reports.balance(tx, account) for account in found]
     if as_json:
         print_json(shown[0] if user else shown)
     elif user:
@@ -208,6 +211,26 @@ def statement(context: Context, user: str, last: int, as_json: bool) -> None:
         print_json(rows)
     else:
         print_rows(rows, ("at", "kind", "amount", "balance_after", "reference", "note"), empty="no entries yet")
+
+
+def _bring_up_to_date(context: Context, user: str | None) -> None:
+    """Issue the periods that have begun, as a call would: what is shown is what there is.
+
+    A few accounts at a time: while this writes, calls wait.
+    """
+    now_ms = context.now_ms()
+    with context.reading() as tx:
+        due = [name for name in accounts.due(tx, now_ms) if user in {None, name}]
+    with click.progressbar(
+        [due[start : start + _AT_ONCE] for start in range(0, len(due), _AT_ONCE)],
+        label="beginning new periods",
+        file=sys.stderr,
+        hidden=len(due) <= _AT_ONCE,
+    ) as parts:
+        for part in parts:
+            with context.writing() as tx:
+                for name in part:
+                    renewals.touch(tx, name, now_ms)
 
 
 def _print_applied(applied: Applied, as_json: bool) -> None:

@@ -68,11 +68,18 @@ def ledger_holds(context: Context, as_json: bool) -> None:
 
 @ledger.command("release")
 @click.argument("reservation_id")
+@click.option("--force", is_flag=True, help="Also while its sidecar runs: the call will not be charged.")
 @json_option
 @pass_context
-def ledger_release(context: Context, reservation_id: str, as_json: bool) -> None:
+def ledger_release(context: Context, reservation_id: str, force: bool, as_json: bool) -> None:
     """Give back what a reservation holds, uncharged. The sidecar does this by itself; see 'ledger holds'."""
+    engine = context.engine()
     with context.writing() as tx:
+        owner = reservations.owner(tx, reservation_id)
+        if owner is not None and not force and engine.is_alive(owner):
+            raise LedgerError(
+                f"the sidecar of {reservation_id!r} is running and will settle it; --force releases it uncharged"
+            )
         standing = reservations.void(tx, reservation_id, context.now_ms())
         if standing is None:
             raise LedgerError(f"no pending reservation {reservation_id!r}; see 'solaris-cli ledger holds'")

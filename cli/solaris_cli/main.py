@@ -26,9 +26,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--config", metavar="FILE", help="Settings file.  [default: $SOLARIS_CONFIG, or ./solaris.toml]")
-@click.option(
-    "--database", metavar="URL", envvar="SOLARIS_DATABASE", help="The ledger, instead of the one in the settings."
-)
+@click.option("--database", metavar="URL", help="The ledger, instead of the one in the settings.")
 @click.version_option(__version__, prog_name="solaris-cli")
 @click.pass_context
 def main(ctx: click.Context, config: str | None, database: str | None) -> None:

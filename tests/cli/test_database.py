@@ -44,8 +44,6 @@ def test_the_database_of_the_command_line_is_used_instead_of_the_settings_one(cl
 def test_the_database_can_come_from_the_environment(cli, monkeypatch):
     monkeypatch.setenv("SOLARIS_LEDGER_DATABASE", "sqlite:///setting.db")
     assert cli.ok("db", "path") == "sqlite:///setting.db\n"
-    monkeypatch.setenv("SOLARIS_DATABASE", "sqlite:///option.db")
-    assert cli.ok("db", "path") == "sqlite:///option.db\n"
     assert cli.ok("--database", "sqlite:///written.db", "db", "path") == "sqlite:///written.db\n"
 
 

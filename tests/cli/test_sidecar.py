@@ -183,8 +183,6 @@ def test_the_database_of_the_command_line_reaches_the_sidecar(run, empty_cli, mo
     monkeypatch.setenv("SOLARIS_LEDGER_DATABASE", "sqlite:///setting.db")
     assert run().environment["SOLARIS_LEDGER_DATABASE"] == "sqlite:///setting.db"
     assert run(before=["--database", "sqlite:///o.db"]).environment["SOLARIS_LEDGER_DATABASE"] == "sqlite:///o.db"
-    monkeypatch.setenv("SOLARIS_DATABASE", "sqlite:///option.db")
-    assert run().environment["SOLARIS_LEDGER_DATABASE"] == "sqlite:///option.db"
 
 
 def test_the_environment_is_handed_on(run, monkeypatch):

@@ -185,3 +185,62 @@ def test_sigterm_lets_a_running_answer_end_and_settles_it(start):
     assert (event["interrupted"], event["basis"], event["output_tokens"]) == (False, "reported", 100)
     assert sidecar.cli("ledger", "holds") == []
     sidecar.check()
+
+
+def test_sigterm_waits_for_settlements_that_have_begun(start):
+    """Clients and sidecar go down together, as `docker compose restart` does it: what was relayed is not lost."""
+    sidecar = start()
+    path = "openai/v1/chat/completions"
+    question = "palavra " * 20_000
+    answers = []
+    for number in range(10):
+        client = httpx.Client(trust_env=False, timeout=30)
+        body = _body(path, words=50, hold_after=20) | {"messages": [{"role": "user", "content": question}]}
+        request = client.build_request("POST", sidecar.url(path), headers=sidecar.headers(f"u{number}"), json=body)
+        answer = client.send(request, stream=True)
+        for piece in answer.iter_raw():
+            if WORD.encode() in piece:
+                break
+        answers.append((client, answer))
+    for client, answer in answers:
+        answer.close()
+        client.close()
+    assert sidecar.stop() == 0
+    assert sidecar.cli("ledger", "holds") == []
+    events = sidecar.events()
+    assert len(events) == 10
+    for event in events:
+        assert (event["recovered"], event["basis"], event["interrupted"]) == (False, "counted", True)
+        assert event["input_tokens"] > 20_000
+    sidecar.check()
+
+
+def test_sigterm_admits_nobody_who_waits(start, upstream):
+    sidecar = start()
+    sidecar.give("ana", 500)
+    path = "openai/v1/chat/completions"
+    statuses: list[object] = []
+
+    def ask(**script):
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            try:
+                body = _body(path, **script)
+                answer = client.post(sidecar.url(path), headers=sidecar.headers("ana"), json=body)
+                statuses.append(answer.status_code)
+            except httpx.HTTPError as error:
+                statuses.append(error)
+
+    running = threading.Thread(target=ask, kwargs={"words": 300, "delay_s": 0.1})
+    running.start()
+    while not sidecar.cli("ledger", "holds"):
+        time.sleep(0.05)
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    time.sleep(1)
+    assert sidecar.stop() == 0
+    running.join()
+    waiting.join()
+    assert len(upstream.requests) == 1
+    assert 429 in statuses
+    assert sidecar.cli("ledger", "holds") == []
+    sidecar.check()

@@ -146,7 +146,9 @@ class Books:
         return self.run(lambda tx: reservations.void(tx, reservation, now))
 
     def recover(self, now: int = NOON, alive: Sequence[str] = ("here",), keep: Sequence[str] = ()) -> list[str]:
-        return self.run(lambda tx: reservations.recover(tx, lambda owner: owner in alive, self.thresholds, now, keep))
+        return self.run(
+            lambda tx: reservations.recover(tx, "here", keep, lambda owner: owner in alive, self.thresholds, now)
+        )
 
     def spend(self, tokens: int, user: str = "ana", now: int = NOON) -> Settled:
         """A whole call of `tokens`, whatever is available."""

@@ -172,12 +172,14 @@ def test_the_journal_settles_the_reservation_that_was_made_before_the_outage(led
         assert accounts.get(tx, "ana").reserved == 0
 
 
-def test_a_call_that_can_never_be_billed_holds_up_no_other(ledger, path, caplog):
+def test_a_call_that_can_never_be_billed_holds_up_no_other_and_is_set_aside(ledger, path, caplog):
     ledger.keep(unsettled("refused", user=" "))
     ledger.keep(unsettled("one"))
     with caplog.at_level(logging.ERROR):
-        assert ledger.drain(NOON + 5) == 2
-    assert "refused cannot be billed" in caplog.text
+        assert ledger.drain(NOON + 5) == 1
+    assert "cannot be billed" in caplog.text
+    [aside] = path.parent.glob("*.refused.jsonl")
+    assert '"refused"' in aside.read_text()
     assert balance(path) == 1_000_000 - 300
 
 

@@ -383,10 +383,16 @@ def test_what_a_dead_process_left_is_charged_at_its_floor(thousand):
     }
 
 
-def test_what_a_living_process_holds_is_left_alone_until_it_expires(thousand):
-    thousand.hold("held", 500, floor=40)
+def test_what_another_living_process_holds_is_left_alone_whatever_the_clock_says(thousand):
+    thousand.hold("held", 500, floor=40, owner="there")
+    assert thousand.recover(NOON + DAY, alive=["there"]) == []
+    assert thousand.recover(NOON, alive=[]) == ["held"]
+
+
+def test_a_call_that_this_process_forgot_is_recovered_when_it_expires(thousand):
+    thousand.hold("forgotten", 500, floor=40)
     assert thousand.recover(NOON + LIFE - 1) == []
-    assert thousand.recover(NOON + LIFE) == ["held"]
+    assert thousand.recover(NOON + LIFE) == ["forgotten"]
 
 
 def test_calls_known_to_run_are_kept_although_they_expired(thousand):
@@ -414,16 +420,16 @@ def test_a_recovery_takes_every_account_s_calls_and_asks_once_for_each_owner(tho
     thousand.open_with(1000, "bruno")
     thousand.hold("a1", 10, owner="dead", now=NOON)
     thousand.hold("b1", 10, "bruno", owner="dead", now=NOON + 1)
-    thousand.hold("a2", 10, owner="here", now=NOON + 2)
+    thousand.hold("a2", 10, owner="there", now=NOON + 2)
     asked = []
 
     def is_alive(owner):
         asked.append(owner)
-        return owner == "here"
+        return owner == "there"
 
-    found = thousand.run(lambda tx: reservations.recover(tx, is_alive, (), NOON + 3))
+    found = thousand.run(lambda tx: reservations.recover(tx, "here", (), is_alive, (), NOON + 3))
     assert found == ["a1", "b1"]
-    assert sorted(asked) == ["dead", "here"]
+    assert sorted(asked) == ["dead", "there"]
 
 
 def test_a_recovery_in_a_new_period_is_charged_there(books):
@@ -434,19 +440,12 @@ def test_a_recovery_in_a_new_period_is_charged_there(books):
     assert (account.balance, account.used) == (999_960, 40)
 
 
-def test_a_recovered_call_that_ends_after_all_is_charged_the_difference_once(thousand):
+def test_a_recovered_call_that_ends_after_all_is_not_charged_again(thousand):
     thousand.hold("left", 500, floor=40, owner="dead")
     thousand.recover()
-    for _ in range(2):
-        settled = thousand.settle("left", 300)
-        assert settled.repeated
-        assert settled.standing.balance == 700
-
-
-def test_a_recovered_call_that_used_less_than_the_estimate_gets_nothing_back(thousand):
-    thousand.hold("left", 500, floor=40, owner="dead")
-    thousand.recover()
-    assert thousand.settle("left", 30).standing.balance == 960
+    settled = thousand.settle("left", 300)
+    assert settled.repeated
+    assert settled.standing.balance == 960
 
 
 def bill(books, reservation, billed, user="ana", opened=NOON, now=NOON):

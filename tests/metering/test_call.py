@@ -26,7 +26,7 @@ from solaris_meter.ledger.reservations import Ask, Reserved
 from solaris_meter.metering import encodings, endpoints, sse
 from solaris_meter.metering.call import Call, Terms
 from solaris_meter.metering.dialects.openai_chat import OpenAIChat
-from solaris_meter.metering.tokens import ATTACHMENT_TOKENS, TokenCounter
+from solaris_meter.metering.tokens import ATTACHMENT_ESTIMATE, TokenCounter
 from solaris_meter.models import CallDetails, Caller, Standing, Usage
 from solaris_meter.periods import Period
 
@@ -260,7 +260,7 @@ def test_the_least_sure_side_decides_the_basis(counter):
     feed(call, [payload("openai_chat_stream_nousage.sse")])
     usage = usage_of(call)
     assert usage.basis == "estimated"
-    assert usage.input_tokens > ATTACHMENT_TOKENS
+    assert usage.input_tokens > ATTACHMENT_ESTIMATE
 
 
 def test_nothing_is_owed_for_an_answer_that_says_nothing():

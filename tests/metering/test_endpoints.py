@@ -29,8 +29,6 @@ def test_messages_are_anthropic(path):
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/models",
-        "/v1/models/gpt-4o",
         "/v1/files",
         "/v1/files/file-1/content",
         "/v1/uploads",
@@ -46,9 +44,9 @@ def test_what_runs_no_model_is_free(path):
     assert endpoints.classify("POST", path) == endpoints.FREE
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/v1/responses/resp_1", "/v1/anything"])
-def test_only_a_post_runs_a_model(method, path):
+def test_what_only_reads_or_deletes_runs_no_model(method, path):
     # GET /v1/responses/ID repeats a usage that was charged when it was made.
     assert endpoints.classify(method, path) == "free"
 
@@ -64,9 +62,24 @@ def test_only_a_post_runs_a_model(method, path):
         "/v1/chat/completions/batch",
         "/v1/messages/batches",
         "/v1/unmoderations-x",
+        "/v1/models/gpt2",
+        "/hf-inference/models/gpt2",
+        "/v1/files/../responses",
+        "/v1/files/%2e%2e/responses",
+        "/openai/deployments/files/embeddings",
+        "/v1beta/models/gemini-2.5%3AgenerateContent",
         "/",
         "",
     ],
 )
 def test_everything_else_is_unknown(path):
     assert endpoints.classify("POST", path) == "unknown"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "post", "BREW"])
+def test_an_unusual_method_is_not_free(method):
+    assert endpoints.classify(method, "/v1/chat/completions") == "unknown"
+
+
+def test_percent_encoding_does_not_hide_a_dialect():
+    assert isinstance(endpoints.classify("POST", "/v1/chat%2Fcompletions"), OpenAIChat)

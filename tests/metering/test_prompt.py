@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.metering.samples import dialect_called, json_objects, loaded_counter
 
-from solaris_meter.metering.prompt import ATTACHMENT_TOKENS, TOOL_TOKENS, count_attachments, measure
+from solaris_meter.metering.prompt import ATTACHMENT_BOUND, TOOL_TOKENS, count_attachments, measure
 
 PICTURE = base64.b64encode(bytes(range(256)) * 40).decode()
 
@@ -53,7 +53,7 @@ def test_the_floor_counts_bytes_and_not_characters():
 def test_an_encoded_file_is_counted_by_number_and_not_by_bytes(part):
     with_file, without = size_of(user_says({"type": "text", "text": "oi"}, part)), size_of(user_says())
     assert count_attachments(user_says(part)) == 1
-    assert without.bound + ATTACHMENT_TOKENS < with_file.bound < without.bound + ATTACHMENT_TOKENS + 300
+    assert without.bound + ATTACHMENT_BOUND < with_file.bound < without.bound + ATTACHMENT_BOUND + 300
     assert with_file.floor < without.floor + 50
 
 

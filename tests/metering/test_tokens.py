@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.metering.samples import loaded_counter
 
-from solaris_meter.metering.tokens import ATTACHMENT_TOKENS, Count, Prompt, TokenCounter
+from solaris_meter.metering.tokens import ATTACHMENT_ESTIMATE, Count, Prompt, TokenCounter
 
 PORTUGUESE = "A renovação automática não é obrigatória, e as condições estão à disposição de cada usuário. " * 8
 HELLO = Prompt(({"role": "user", "content": PORTUGUESE},))
@@ -110,7 +110,7 @@ def test_a_running_answer_is_counted_like_a_whole_one(counter, o200k):
 def test_attachments_are_added_and_make_an_estimate(counter):
     plain = counter.count_prompt("gpt-4o", HELLO)
     with_pictures = counter.count_prompt("gpt-4o", Prompt(HELLO.messages, attachments=2))
-    assert with_pictures == Count(plain.tokens + 2 * ATTACHMENT_TOKENS, "estimated")
+    assert with_pictures == Count(plain.tokens + 2 * ATTACHMENT_ESTIMATE, "estimated")
 
 
 def test_tools_and_a_schema_are_counted_as_estimates(counter):
@@ -143,7 +143,7 @@ def test_tools_that_litellm_cannot_read_are_survived(counter, tool):
 def test_attachments_are_not_forgotten_where_litellm_cannot_read_the_tools(counter):
     plain = counter.count_prompt("gpt-4o", HELLO).tokens
     counted = counter.count_prompt("gpt-4o", Prompt(HELLO.messages, tools=(UNREADABLE_TOOLS[0],), attachments=3))
-    assert counted.tokens > plain + 3 * ATTACHMENT_TOKENS - 10
+    assert counted.tokens > plain + 3 * ATTACHMENT_ESTIMATE - 10
 
 
 def test_special_tokens_and_lone_surrogates_are_text(counter):
@@ -172,7 +172,7 @@ def test_counting_opens_no_connection(counter, monkeypatch):
     for model in ("llama-3-8b", "meta-llama/Llama-2-7b-chat-hf", "replicate/llama", "command-r", "gpt-4o", "claude-3"):
         assert counter.count_prompt(model, HELLO).tokens > 100
         assert counter.count_answer(model, PORTUGUESE).tokens > 100
-        assert counter.count_prompt(model, Prompt((picture,), attachments=1)).tokens > ATTACHMENT_TOKENS
+        assert counter.count_prompt(model, Prompt((picture,), attachments=1)).tokens > ATTACHMENT_ESTIMATE
 
 
 def test_counting_does_not_hold_up_the_event_loop(counter):

@@ -28,7 +28,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "o administrador: {detail}.",
         "ledger_unavailable": "O controle de tokens está fora do ar, por isso o pedido não foi enviado ao modelo e "
         "nada foi cobrado. Avise o administrador se isso continuar.",
-        "internal_error": "O medidor de tokens falhou, por isso o pedido não foi atendido e nada foi cobrado. Avise o "
+        "internal_error": "O medidor de tokens falhou, por isso o pedido não foi atendido. Avise o "
         "administrador se isso continuar.",
         "body_unreadable": "O pedido não pôde ser lido ({detail}), por isso não foi enviado ao modelo e nada foi "
         "cobrado.",
@@ -55,7 +55,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "administrator: {detail}.",
         "ledger_unavailable": "The token ledger is down, so the request was not sent to the model and nothing was "
         "charged. Tell the administrator if this goes on.",
-        "internal_error": "The token meter failed, so the request was not served and nothing was charged. Tell the "
+        "internal_error": "The token meter failed, so the request was not served. Tell the "
         "administrator if this goes on.",
         "body_unreadable": "The request cannot be read ({detail}), so it was not sent to the model and nothing was "
         "charged.",

@@ -146,6 +146,16 @@ def all_accounts(tx: Connection) -> list[Account]:
     return [Account.from_row(row) for row in tx.rows("SELECT * FROM accounts ORDER BY user_id")]
 
 
+def due(tx: Connection, now_ms: int) -> list[str]:
+    """The users whose period has ended or who hold a grant past its time: what they have is not what is written."""
+    rows = tx.rows(
+        "SELECT user_id FROM accounts WHERE period_end_ms <= :now OR id IN"
+        " (SELECT account_id FROM grants WHERE remaining > 0 AND expires_at_ms <= :now) ORDER BY user_id",
+        now=now_ms,
+    )
+    return [row["user_id"] for row in rows]
+
+
 def set_email(tx: Connection, account: Account, email: str) -> None:
     """Keep the e-mail that a request showed."""
     tx.execute("UPDATE accounts SET email = :email WHERE id = :id", email=email, id=account.id)

@@ -42,7 +42,7 @@ def give(
     if reference == "":
         raise LedgerError("the reference is empty; name one such as a payment's id, or leave it out")
     if reference is not None:
-        before = _repeated(tx, reference, user, kind, amount)
+        before = _repeated(tx, reference, user, kind, amount, paid)
         if before:
             return Applied(before, account.standing, repeated=True)
     if expires_at_ms is not None and expires_at_ms <= now_ms:
@@ -69,13 +69,16 @@ def take(tx: Connection, user: str, amount: int, now_ms: int, *, note: str, refe
     return Applied(entry, account.standing, repeated=False)
 
 
-def _repeated(tx: Connection, reference: str, user: str, kind: entries.EntryKind, amount: int) -> Entry | None:
+def _repeated(
+    tx: Connection, reference: str, user: str, kind: entries.EntryKind, amount: int, paid: Money | None = None
+) -> Entry | None:
     row = entries.by_reference(tx, reference)
     if row is None:
         return None
-    if (row["user_id"], row["kind"], row["amount"]) != (user, kind, amount):
+    sold = grants.paid_for(tx, row["grant_id"]) if row["grant_id"] is not None else None
+    if (row["user_id"], row["kind"], row["amount"], sold) != (user, kind, amount, paid):
         raise Conflict(
             f"reference {reference!r} was used at {to_iso(row['at_ms'])} for {row['kind']} of {row['amount']:,} tokens "
-            f"to {row['user_id']!r}; nothing was changed: use another reference"
+            f"to {row['user_id']!r}{f', paid {sold}' if sold else ''}; nothing was changed: use another reference"
         )
     return Entry.from_row(row)

@@ -90,6 +90,10 @@ class Engine(ABC):
         """Take the mark away."""
 
     @abstractmethod
+    def sweep(self) -> None:
+        """Clear away what the marks of dead owners have left behind."""
+
+    @abstractmethod
     def is_alive(self, owner: str) -> bool:
         """Whether a process holds the mark of `owner`."""
 
@@ -138,9 +142,19 @@ class SqliteEngine(Engine):
             database.close()
 
     def claim(self, owner: str) -> None:
-        mark = os.open(self._mark(owner), os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._marks[owner] = mark
+        path = self._mark(owner)
+        while owner not in self._marks:
+            mark = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(mark, fcntl.LOCK_EX)
+            # Somebody may have taken it for a dead process's mark and removed it before it was locked.
+            if path.exists() and os.fstat(mark).st_ino == path.stat().st_ino:
+                self._marks[owner] = mark
+            else:
+                os.close(mark)
+
+    def sweep(self) -> None:
+        for path in self.path.parent.glob(f"{self.path.name}-alive-*"):
+            self.is_alive(path.name.removeprefix(f"{self.path.name}-alive-"))
 
     def release(self, owner: str) -> None:
         mark = self._marks.pop(owner, None)

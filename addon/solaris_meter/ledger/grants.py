@@ -126,6 +126,12 @@ def consumed(tx: Connection, account: Account, kind: GrantKind, since_ms: int) -
     return int(burned + paid_debt)
 
 
+def paid_for(tx: Connection, grant_id: int) -> Money | None:
+    """What was paid for a grant."""
+    row = tx.row("SELECT paid_minor, paid_currency FROM grants WHERE id = :id", id=grant_id)
+    return Money(row["paid_minor"], row["paid_currency"]) if row and row["paid_minor"] is not None else None
+
+
 def set_expiry(tx: Connection, grant: Grant, expires_at_ms: int | None) -> None:
     """Let a grant live until another moment."""
     tx.execute("UPDATE grants SET expires_at_ms = :expires WHERE id = :id", expires=expires_at_ms, id=grant.id)

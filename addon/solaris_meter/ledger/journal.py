@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from solaris_meter.errors import Unavailable
 from solaris_meter.ledger.reservations import Ask, Outcome
 
 log = logging.getLogger(__name__)
@@ -48,33 +49,40 @@ class Journal:
                 os.ftruncate(file, size)
                 raise
 
-    def drain(self, bill: Callable[[Unsettled], None]) -> int:
-        """Bill every line, oldest first, then empty the file; how many there were.
+    def drain(self, bill: Callable[[Unsettled], object]) -> int:
+        """Bill every line, oldest first, then empty the file; how many were billed.
 
-        What `bill` raises ends the draining and leaves the file as it was. A line that cannot be read, because a crash
-        tore it, is moved to a file beside the journal.
+        An Unavailable that `bill` raises ends the draining and leaves the file as it was. A line that cannot be read,
+        because a crash tore it, or that the ledger refuses for another reason is moved to a file beside the journal.
         """
         if not self.path.exists() or self.path.stat().st_size == 0:
             return 0
         with self._locked() as file:
-            unreadable = []
+            refused = []
             billed = 0
             for line in self.path.read_bytes().splitlines():
                 try:
-                    call = self._decoder.decode(line)
-                except msgspec.DecodeError:
-                    unreadable.append(line)
-                    continue
-                bill(call)
-                billed += 1
-            if unreadable:
-                aside = self.path.with_suffix(".unreadable.jsonl")
-                log.error("%d journalled calls cannot be read; they are in %s now", len(unreadable), aside)
-                with aside.open("ab") as rest:
-                    rest.write(b"\n".join(unreadable) + b"\n")
+                    bill(self._decoder.decode(line))
+                except Unavailable:
+                    raise
+                except Exception as error:
+                    log.error("a journalled call cannot be billed: %s", error)
+                    refused.append(line)
+                else:
+                    billed += 1
+            if refused:
+                self._set_aside(refused)
             os.ftruncate(file, 0)
             os.fsync(file)
         return billed
+
+    def _set_aside(self, lines: list[bytes]) -> None:
+        aside = self.path.with_suffix(".refused.jsonl")
+        with aside.open("ab") as rest:
+            rest.write(b"\n".join(lines) + b"\n")
+            rest.flush()
+            os.fsync(rest.fileno())
+        log.error("%d journalled calls were not billed; they are in %s", len(lines), aside)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

@@ -1,10 +1,8 @@
 """The ledger as a running process uses it: every operation a future that resolves after its commit."""
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 
-from solaris_meter.errors import LedgerError, Unavailable
 from solaris_meter.ledger import reservations
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import Engine
@@ -12,8 +10,6 @@ from solaris_meter.ledger.journal import Journal, Unsettled
 from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Settled
 from solaris_meter.ledger.writer import Writer
 from solaris_meter.models import Standing
-
-log = logging.getLogger(__name__)
 
 RESERVATION_LIFE_MS = 120_000
 """How long a reservation lives without being renewed or extended; six times the interval of renewal."""
@@ -34,6 +30,7 @@ class Ledger:
         """Bring the schema up to date, mark this process as alive, and begin. Raises Unavailable."""
         self._engine.migrate()
         self._engine.claim(self.owner)
+        self._engine.sweep()
         self._writer.start()
 
     def close(self) -> None:
@@ -72,10 +69,10 @@ class Ledger:
         """See `reservations.renew`."""
         return self._writer.submit(lambda tx: reservations.renew(tx, reservation_ids, now_ms + RESERVATION_LIFE_MS))
 
-    def recover(self, running: Sequence[str], now_ms: int) -> "Future[list[str]]":
+    def recover(self, running: Collection[str], now_ms: int) -> "Future[list[str]]":
         """See `reservations.recover`; `running` are this process's own calls."""
         return self._writer.submit(
-            lambda tx: reservations.recover(tx, self._engine.is_alive, self._thresholds, now_ms, running)
+            lambda tx: reservations.recover(tx, self.owner, running, self._engine.is_alive, self._thresholds, now_ms)
         )
 
     def keep(self, call: Unsettled) -> None:
@@ -83,14 +80,5 @@ class Ledger:
         self._journal.append(call)
 
     def drain(self, now_ms: int) -> int:
-        """Bill what the journal holds, waiting for each; how many calls. Raises LedgerError, OSError: it stays."""
-        return self._journal.drain(lambda call: self._bill_and_wait(call, now_ms))
-
-    def _bill_and_wait(self, call: Unsettled, now_ms: int) -> None:
-        try:
-            self.bill(call, now_ms).result()
-        except Unavailable:
-            raise
-        except LedgerError as error:
-            # Trying again would fail again, and hold up every line behind it.
-            log.error("journalled call %s cannot be billed: %s", call.ask.id, error)
+        """Bill what the journal holds, waiting for each; how many calls. Raises Unavailable, OSError: it stays."""
+        return self._journal.drain(lambda call: self.bill(call, now_ms).result())

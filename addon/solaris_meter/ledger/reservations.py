@@ -4,7 +4,7 @@ Each function is one transaction's work and takes the account's row first. All b
 repeated: a reservation that was settled or voided stays what it is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -147,7 +147,7 @@ def settle(tx: Connection, reservation_id: str, outcome: Outcome, thresholds: It
     """
     pending = _lock_pending(tx, reservation_id)
     if pending is None:
-        return _settled_before(tx, reservation_id, outcome, now_ms)
+        return _settled_before(tx, reservation_id)
     account, row = pending
     account = renewals.up_to_date(tx, account, now_ms)
     return _charge(tx, account, row, outcome, thresholds, now_ms)
@@ -173,44 +173,40 @@ def renew(tx: Connection, reservation_ids: Sequence[str], expires_at_ms: int) ->
 
 
 def recover(
-    tx: Connection, is_alive: Callable[[str], bool], thresholds: Iterable[int], now_ms: int, keep: Iterable[str] = ()
+    tx: Connection,
+    me: str,
+    running: Collection[str],
+    is_alive: Callable[[str], bool],
+    thresholds: Iterable[int],
+    now_ms: int,
 ) -> list[str]:
-    """Settle what dead processes left behind; the ids.
+    """Settle what was left behind; the ids.
 
-    A reservation is left behind when its owner is dead or it has expired. It is charged its input floor, basis
-    `estimated`, flagged `recovered`; with a floor of 0 it is voided. `keep` are calls this process knows to be running.
+    Left behind is what belongs to a dead owner, and what belongs to this one (`me`), is not among its `running` calls
+    and has expired. Another owner's calls are its own for as long as it lives. What is left behind is charged its input
+    floor, basis `estimated`, flagged `recovered`; with a floor of 0 it is voided.
     """
-    kept = set(keep)
-    living: dict[str, bool] = {}
+    living: dict[str, bool] = {me: True}
     found = []
     for row in tx.rows(
-        "SELECT id, owner, expires_at_ms FROM reservations WHERE state = 'pending' ORDER BY created_at_ms"
+        "SELECT id, owner, expires_at_ms FROM reservations WHERE state = 'pending' ORDER BY created_at_ms, id"
     ):
-        owner = row["owner"]
-        if owner not in living:
-            living[owner] = is_alive(owner)
-        if row["id"] in kept or (living[owner] and row["expires_at_ms"] > now_ms):
+        if row["owner"] not in living:
+            living[row["owner"]] = is_alive(row["owner"])
+        lost = row["owner"] == me and row["id"] not in running and row["expires_at_ms"] <= now_ms
+        if not lost and living[row["owner"]]:
             continue
         pending = _lock_pending(tx, row["id"])
-        if pending is None:
-            continue
-        account, reservation = pending
-        floor = reservation["input_floor"]
-        if floor == 0:
-            _close(tx, account, reservation, "void", now_ms)
-        else:
-            outcome = Outcome(
-                Usage(floor, 0, "estimated"),
-                billed_tokens=floor,
-                status=0,
-                interrupted=True,
-                duration_ms=max(0, now_ms - reservation["created_at_ms"]),
-                recovered=True,
-            )
-            account = renewals.up_to_date(tx, account, now_ms)
-            _charge(tx, account, reservation, outcome, thresholds, now_ms)
-        found.append(row["id"])
+        if pending is not None:
+            _recover_one(tx, *pending, thresholds, now_ms)
+            found.append(row["id"])
     return found
+
+
+def owner(tx: Connection, reservation_id: str) -> str | None:
+    """The owner of a pending reservation; None where it is not pending."""
+    row = tx.row("SELECT owner FROM reservations WHERE id = :id AND state = 'pending'", id=reservation_id)
+    return str(row["owner"]) if row else None
 
 
 def bill(
@@ -304,22 +300,25 @@ def _charge(
     return Settled(account.standing, alerts.record(tx, account, thresholds, row["id"], now_ms))
 
 
-def _settled_before(tx: Connection, reservation_id: str, outcome: Outcome, now_ms: int) -> Settled:
-    """A settlement that comes again changes nothing; one that comes after a recovery adds what the estimate lacked."""
-    row = tx.row(
-        "SELECT reservations.account_id, state, billed_tokens, recovered FROM reservations"
-        " LEFT JOIN usage_events ON usage_events.id = reservations.id WHERE reservations.id = :id",
-        id=reservation_id,
+def _recover_one(tx: Connection, account: Account, row: Row, thresholds: Iterable[int], now_ms: int) -> None:
+    floor = row["input_floor"]
+    if floor == 0:
+        _close(tx, account, row, "void", now_ms)
+        return
+    outcome = Outcome(
+        Usage(floor, 0, "estimated"),
+        billed_tokens=floor,
+        status=0,
+        interrupted=True,
+        duration_ms=max(0, now_ms - row["created_at_ms"]),
+        recovered=True,
     )
+    _charge(tx, renewals.up_to_date(tx, account, now_ms), row, outcome, thresholds, now_ms)
+
+
+def _settled_before(tx: Connection, reservation_id: str) -> Settled:
+    row = tx.row("SELECT account_id, state FROM reservations WHERE id = :id", id=reservation_id)
     if row is None or row["state"] != "settled":
         state = "unknown" if row is None else row["state"]
         raise LedgerError(f"reservation {reservation_id} cannot be settled: it is {state}")
-    account = accounts.lock_by_id(tx, row["account_id"])
-    missing = outcome.billed_tokens - row["billed_tokens"]
-    reference = f"settlement:{reservation_id}"
-    late = row["recovered"] and not outcome.recovered and missing > 0
-    if late and entries.by_reference(tx, reference) is None:
-        split = grants.burn(tx, account, missing)
-        note = "a call that was recovered at a low estimate, and settled after all"
-        account, _ = entries.post(tx, account, "adjust", split, now_ms, reference=reference, note=note)
-    return Settled(account.standing, repeated=True)
+    return Settled(accounts.lock_by_id(tx, row["account_id"]).standing, repeated=True)

@@ -39,11 +39,19 @@ class Admission:
         self._decide_in_ledger = decide
         self._wait_s = wait_s
         self._queues: dict[str, deque[asyncio.Event]] = {}
+        self._closed = False
 
     @property
     def waiting(self) -> int:
         """How many calls wait now."""
         return sum(len(queue) for queue in self._queues.values())
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self._closed = True
+        for queue in self._queues.values():
+            for turn in queue:
+                turn.set()
 
     def wake(self, user: str) -> None:
         """Something of the user's was settled or freed: let the first in line look again."""
@@ -71,7 +79,7 @@ class Admission:
         try:
             while True:
                 turn.clear()
-                left = deadline - loop.time()
+                left = 0 if self._closed else deadline - loop.time()
                 if queue[0] is turn or left <= 0:
                     decision, ask = await self._decide(ask, count_input)
                     if not isinstance(decision, MustWait):

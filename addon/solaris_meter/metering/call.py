@@ -124,10 +124,12 @@ class Call:
         return relayed if self.terms.hides_usage else b""
 
     def read_body(self, data: bytes) -> None:
-        """Take in a whole answer that was not streamed. What is not a JSON object says nothing."""
+        """Take in a whole answer that was not streamed. What is neither a JSON object nor events says nothing."""
         body = _parse(data)
         if body is not None:
             self.dialect.read_body(self._answer, body)
+        else:
+            self._read([*self._events.feed(data), *self._events.flush()])  # some servers stream and say it is JSON
 
     async def usage(self, *, client_left: bool) -> Usage | None:
         """What the call used: as reported, and counted where nothing was. None: nothing is owed.

@@ -2,6 +2,7 @@
 
 import re
 from typing import Final, Literal
+from urllib.parse import unquote
 
 from solaris_meter.metering.dialects.anthropic_messages import AnthropicMessages
 from solaris_meter.metering.dialects.dialect import Dialect
@@ -17,21 +18,25 @@ _DIALECTS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r"/v1/messages$"), AnthropicMessages()),
 )
 
-# No model runs here: lists, files, counting, moderation.
+# No model runs here: files, counting, moderation. (Lists are read with GET.)
 _FREE = re.compile(
-    r"/models(/[^/:]+)?$|/files(/|$)|/uploads(/|$)|/vector_stores(/|$)|/moderations$|/tokenize$|/detokenize$"
+    r"(^|/)v\d[a-z0-9]*/(files|uploads|vector_stores)(/[A-Za-z0-9_-]+)*$|/moderations$|/(de)?tokenize$"
     r"|/messages/count_tokens$|/responses/input_tokens$|:countTokens$"
 )
+_READING = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 def classify(method: str, path: str) -> Endpoint:
     """The dialect spoken at a path (without its query), `free`, or `unknown`.
 
-    Models run on POST only; everything else reads or deletes what is stored.
+    Models run on POST; what only reads or deletes what is stored is free. A path is taken as a server takes it:
+    percent-encoding undone, and one that climbs (`..`) is not known, whatever it looks like.
     """
-    if method != "POST":
+    if method in _READING:
         return FREE
-    path = path.rstrip("/")
+    path = unquote(path).rstrip("/")
+    if method != "POST" or not {".", ".."}.isdisjoint(path.split("/")):
+        return "unknown"
     for pattern, dialect in _DIALECTS:
         if pattern.search(path):
             return dialect

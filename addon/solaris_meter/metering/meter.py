@@ -21,7 +21,8 @@ from solaris_meter.settings import Settings
 log = logging.getLogger(__name__)
 
 UNSTREAMED_OUTPUT = 16_384
-"""Strict mode: output tokens held for an answer that is not streamed and names no limit; it becomes its limit."""
+"""Strict mode: output tokens held for an answer that is not streamed and names no limit. Where less is left, that is
+its limit; where there is enough it gets none, because models differ in the limits they accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,18 @@ class Meter:
         self._notice = notice
         self._admission = Admission(self._reserve, settings.admission.admission_wait)
         self._running: dict[str, Call] = {}
+        self._closing: set[str] = set()
+        self._stopping = False
 
     @property
     def running(self) -> int:
-        """How many calls are admitted and not settled yet, and how many wait."""
-        return len(self._running) + self._admission.waiting
+        """How many calls wait, are admitted, or are being settled."""
+        return len(self._running) + len(self._closing) + self._admission.waiting
+
+    def stop(self) -> None:
+        """Admit nobody any more: what waits is refused, what runs may end."""
+        self._stopping = True
+        self._admission.close()
 
     async def open(
         self,
@@ -76,6 +84,8 @@ class Meter:
 
         `is_gone` tells that the caller has left. Raises what is a fault of ours; nothing stays reserved then.
         """
+        if self._stopping:
+            return Denied("ledger_unavailable")
         opened_ms = self._clock_ms()
         ask = self._ask(caller, details, request, opened_ms)
         try:
@@ -85,6 +95,9 @@ class Meter:
             if self._settings.ledger.on_error == "deny":
                 return Denied("ledger_unavailable")
             decision = None
+        except LedgerError as error:
+            log.error("%s has no account and gets none: %s", caller.user, error)
+            return Denied("account_unknown")
         except BaseException:
             # The ledger may have taken the reservation although nobody waits for it any more; the queue keeps order.
             self._ledger.void(ask.id, opened_ms)
@@ -108,12 +121,42 @@ class Meter:
         """
         if self._running.pop(call.id, None) is None:
             return None
+        self._closing.add(call.id)
         try:
-            usage = await call.usage(client_left=client_left)
-        except Exception:
-            log.exception("call %s: its usage cannot be told; a low estimate of its input is charged", call.id)
-            usage = Usage(call.terms.ask.input_floor, 0, "estimated")
+            return await self._settle(call, status, interrupted, client_left)
+        finally:
+            self._closing.discard(call.id)
+            self._admission.wake(call.terms.ask.caller.user)
+
+    async def void(self, call: Call) -> None:
+        """Release what a call holds that owes nothing. Repeating is harmless."""
+        if self._running.pop(call.id, None) is None:
+            return
+        self._closing.add(call.id)
+        try:
+            await self._void(call)
+        finally:
+            self._closing.discard(call.id)
+            self._admission.wake(call.terms.ask.caller.user)
+
+    async def tend(self) -> None:
+        """One round of upkeep: renew running reservations, bill the journal, recover what dead processes left."""
+        now_ms = self._clock_ms()
+        running = [*self._running, *self._closing]
+        if running:
+            await asyncio.wrap_future(self._ledger.renew(running, now_ms))
+        billed = await asyncio.to_thread(self._ledger.drain, now_ms)
+        if billed:
+            log.warning("%d journalled calls are in the ledger now", billed)
+        recovered = await asyncio.wrap_future(self._ledger.recover(running, now_ms))
+        if recovered:
+            log.warning("%d calls of a process that is gone were settled: %s", len(recovered), ", ".join(recovered))
+
+    async def _settle(self, call: Call, status: int, interrupted: bool, client_left: bool) -> Settled | None:
+        usage = await self._usage(call, client_left)
         if usage is None:
+            if call.dialect.counts_input and status:
+                log.warning("call %s: its answer held neither usage nor text; it is not charged", call.id)
             await self._void(call)
             return None
         now_ms = self._clock_ms()
@@ -137,37 +180,29 @@ class Meter:
         except LedgerError as error:
             log.error("call %s is not charged: %s", call.id, error)
             return None
-        finally:
-            self._admission.wake(call.terms.ask.caller.user)
+        except asyncio.CancelledError:
+            # The process ends. The ledger may have taken it or not; billing it again is harmless.
+            self._ledger.keep(unsettled)
+            raise
         if settled.repeated:
-            log.warning("call %s had been recovered by another process; only the difference is charged", call.id)
+            log.warning("call %s had been settled before; it is not charged again", call.id)
         for threshold in settled.crossed:
             log.info("%s crossed %d %% of the limit", settled.standing.user, threshold)
         return settled
 
-    async def void(self, call: Call) -> None:
-        """Release what a call holds that owes nothing. Repeating is harmless."""
-        if self._running.pop(call.id, None) is not None:
-            await self._void(call)
-
-    async def tend(self) -> None:
-        """One round of upkeep: renew running reservations, bill the journal, recover what dead processes left."""
-        now_ms = self._clock_ms()
-        running = [call.id for call in list(self._running.values()) if call.terms.reserved]
-        if running:
-            await asyncio.wrap_future(self._ledger.renew(running, now_ms))
-        billed = await asyncio.to_thread(self._ledger.drain, now_ms)
-        if billed:
-            log.warning("%d journalled calls are in the ledger now", billed)
-        recovered = await asyncio.wrap_future(self._ledger.recover(running, now_ms))
-        if recovered:
-            log.warning("%d calls of a process that is gone were settled: %s", len(recovered), ", ".join(recovered))
+    async def _usage(self, call: Call, client_left: bool) -> Usage | None:
+        try:
+            return await call.usage(client_left=client_left)
+        except Exception:
+            log.exception("call %s: its usage cannot be told; a low estimate of its input is charged", call.id)
+            return Usage(call.terms.ask.input_floor, 0, "estimated")
 
     def _ask(self, caller: Caller, details: CallDetails, request: Request, now_ms: int) -> Ask:
         admission = self._settings.admission
         strict = admission.overdraft == "strict"
-        first = min(request.max_output or admission.slice, admission.slice)
-        wish = (request.max_output or UNSTREAMED_OUTPUT) if strict and not request.stream else first
+        first = min(request.max_output or admission.slice, admission.slice) * request.choices
+        unstreamed = (request.max_output or UNSTREAMED_OUTPUT) * request.choices
+        wish = unstreamed if strict and not request.stream else first
         return Ask(
             id=self._new_id(),
             caller=caller,
@@ -183,7 +218,9 @@ class Meter:
         )
 
     async def _reserve(self, ask: Ask) -> Decision:
-        return await asyncio.wrap_future(self._ledger.reserve(ask, self._clock_ms()))
+        now_ms = self._clock_ms()
+        ask = replace(ask, expires_at_ms=now_ms + RESERVATION_LIFE_MS)  # it may have waited
+        return await asyncio.wrap_future(self._ledger.reserve(ask, now_ms))
 
     async def _count_input(self, request: Request) -> int:
         return max(1, (await self._counter.prompt(request.model, request.prompt())).tokens)
@@ -194,8 +231,8 @@ class Meter:
         """The call, with the body that goes upstream for it."""
         strict = self._settings.admission.overdraft == "strict" and reserved is not None
         body = None
-        if strict and reserved is not None and _must_be_limited(ask, reserved, request):
-            limited = dialect.limit_output(request.body, max(1, reserved.output_tokens))
+        if strict and reserved is not None and reserved.output_tokens < ask.output_wish:
+            limited = dialect.limit_output(request.body, max(1, reserved.output_tokens // request.choices))
             request = replace(request, body=limited)
             body = raw = json.dumps(limited).encode()
         asking = dialect.ask_for_usage(raw, request)
@@ -220,12 +257,3 @@ class Meter:
                 await asyncio.wrap_future(self._ledger.void(call.id, self._clock_ms()))
         except LedgerError as error:
             log.error("call %s keeps its reservation until it is recovered: %s", call.id, error)
-        finally:
-            self._admission.wake(call.terms.ask.caller.user)
-
-
-def _must_be_limited(ask: Ask, reserved: Reserved, request: Request) -> bool:
-    """Strict: an answer that cannot be ended in mid-stream, or one for which less than a slice is left."""
-    if request.stream:
-        return reserved.output_tokens < ask.output_tokens
-    return request.max_output is None or request.max_output > reserved.output_tokens

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-ATTACHMENT_TOKENS = 1600
+ATTACHMENT_BOUND = 1600
 """Set aside for each picture, sound or file: what a large picture costs with the dearest of the big providers."""
 
 TOOL_TOKENS = 512
@@ -17,7 +17,8 @@ _ATTACHMENTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`bound`: no provider reads more tokens than this. `floor`: a deliberately low estimate, a quarter of the text."""
+    """`bound`: more tokens than the text can have, and a fixed number for each attachment (a long PDF can exceed it).
+    `floor`: a deliberately low estimate, a quarter of the text."""
 
     bound: int
     floor: int
@@ -37,7 +38,7 @@ def measure(body: dict[str, Any], body_bytes: int) -> Size:
     """
     tally = _Tally()
     _walk(body, tally)
-    extra = tally.attachments * ATTACHMENT_TOKENS + (TOOL_TOKENS if body.get("tools") or body.get("functions") else 0)
+    extra = tally.attachments * ATTACHMENT_BOUND + (TOOL_TOKENS if body.get("tools") or body.get("functions") else 0)
     return Size(max(1, body_bytes - tally.data_bytes) + extra, tally.text_bytes // 4)
 
 
@@ -48,33 +49,34 @@ def count_attachments(body: dict[str, Any]) -> int:
     return tally.attachments
 
 
+_DATA_KEYS = frozenset({"data", "url", "image_url", "file_data", "b64_json"})
+_BASE64 = str.maketrans("", "", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_")
+
+
 def _walk(value: Any, tally: _Tally) -> None:
-    pending = [value]
-    while pending:  # not recursive: a body may be nested deeper than Python's stack
-        item = pending.pop()
+    pending = [(value, False)]  # not recursive: a body may be nested deeper than Python's stack
+    while pending:
+        item, in_attachment = pending.pop()
         if isinstance(item, str):
             tally.text_bytes += len(item.encode("utf-8", "surrogatepass"))
         elif isinstance(item, list):
-            pending.extend(item)
+            pending.extend((inner, in_attachment) for inner in item)
         elif isinstance(item, dict):
             kind = item.get("type")
             if isinstance(kind, str) and kind in _ATTACHMENTS:  # in a JSON schema a type may be a list
                 tally.attachments += 1
+                in_attachment = True
             for key, inner in item.items():
-                # Only where a provider reads a file: base64 in a plain text is text, and is tokenised as text.
-                if key in _DATA_KEYS and item.get("type") != "text" and isinstance(inner, str) and _is_data(inner):
+                # Only where a provider reads a file: anywhere else base64 is text, and is tokenised as text.
+                if in_attachment and key in _DATA_KEYS and kind != "text" and _is_data(inner):
                     tally.data_bytes += len(inner)
                 else:
-                    pending.append(inner)
+                    pending.append((inner, in_attachment))
 
 
-def _is_data(text: str) -> bool:
-    """Whether a string is an encoded file: a data URL, or long base64."""
-    if text.startswith("data:"):
-        return True
-    head = text[:_SHORTEST_DATA]
-    return len(head) == _SHORTEST_DATA and head.isascii() and not head.translate(_BASE64)
-
-
-_DATA_KEYS = frozenset({"data", "url", "image_url", "file_data", "b64_json"})
-_BASE64 = str.maketrans("", "", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_")
+def _is_data(value: Any) -> bool:
+    """Whether a value is an encoded file: a data URL, or long base64."""
+    if not isinstance(value, str):
+        return False
+    head = value[:_SHORTEST_DATA]
+    return value.startswith("data:") or (len(head) == _SHORTEST_DATA and head.isascii() and not head.translate(_BASE64))

@@ -41,7 +41,8 @@ class Providers:
 
         A route's name says more than its host, which it may share with others, but less than a well-known host.
         """
+        host = host.rstrip(".").lower()  # the root's dot names the same host
         for pattern, name in self._known:
             if pattern.fullmatch(host):
                 return name
-        return route or self._named.get(host.lower())
+        return route or self._named.get(host)

@@ -34,7 +34,7 @@ _FAMILIES = (
 )
 _HIDES_REASONING = re.compile(r"gpt-?5|\bo[134]\b")
 
-ATTACHMENT_TOKENS = 765
+ATTACHMENT_ESTIMATE = 765
 """What a picture of a megapixel costs in high detail (https://platform.openai.com/docs/guides/images-vision)."""
 
 BYTES_PER_TOKEN = 3
@@ -53,7 +53,7 @@ class Count:
 class Prompt:
     """A request in the shape LiteLLM counts: messages of role and text, tools as OpenAI functions.
 
-    `attachments`: pictures, sounds and files, each of which is taken for ATTACHMENT_TOKENS.
+    `attachments`: pictures, sounds and files, each of which is taken for ATTACHMENT_ESTIMATE.
     """
 
     messages: tuple[dict[str, Any], ...]
@@ -94,7 +94,7 @@ class TokenCounter:
     def count_prompt(self, model: str, prompt: Prompt) -> Count:
         """As `prompt`, in this thread; waits until LiteLLM is loaded."""
         stand_in, known = _family(model)
-        pictures = prompt.attachments * ATTACHMENT_TOKENS
+        pictures = prompt.attachments * ATTACHMENT_ESTIMATE
         count = self._wait()
         if count is None:
             return Count(_roughly(_all_text(prompt)) + pictures, "estimated")

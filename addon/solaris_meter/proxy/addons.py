@@ -30,8 +30,10 @@ from solaris_meter.settings import Settings, find_config, load_settings, without
 log = logging.getLogger(__name__)
 
 TEND_EVERY_S = 20.0
-GRACE_S = 8.0
+GRACE_S = 7.0
 """How long running answers may go on after SIGTERM; Docker kills after 10 s."""
+CLOSING_S = 2.0
+"""How long settlements that have begun may take after that."""
 EXHAUSTED_PERCENT = 100
 
 
@@ -53,6 +55,8 @@ class Solaris:
             "connection_strategy": "lazy",
             # Would send large requests upstream before they are admitted.
             "stream_large_bodies": None,
+            # Would relay a tunnel unread whose first bytes do not look like HTTP yet.
+            "rawtcp": False,
         }
         if ctx.options.tcp_timeout == ctx.options.default("tcp_timeout"):
             options["tcp_timeout"] = 1800  # an answer may think for longer than mitmproxy's 10 minutes
@@ -93,16 +97,21 @@ class Solaris:
         if self._ledger is None or self._meter is None or self._metered is None or self._counter is None:
             return
         ctx.options.update(server=False)
-        deadline = time.monotonic() + GRACE_S
-        while self._meter.running and time.monotonic() < deadline:  # noqa: ASYNC110  (calls end in many places)
-            await asyncio.sleep(0.05)
+        self._meter.stop()
+        await self._wait_for_calls(GRACE_S)
         await self._metered.settle_all()
+        await self._wait_for_calls(CLOSING_S)
         if self._tending is not None:
             self._tending.cancel()
             with suppress(asyncio.CancelledError):
                 await self._tending
         self._counter.close()
         await asyncio.to_thread(self._ledger.close)
+
+    async def _wait_for_calls(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._meter and self._meter.running and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
     def _build(self, settings: Settings) -> None:
         for name in without_effect(settings):

@@ -28,6 +28,7 @@ from solaris_meter.settings import Settings
 log = logging.getLogger(__name__)
 
 _SIGNED = "AWS4-HMAC-SHA256"
+_CLIENT_LEFT = ("Client disconnected", "stream reset by client")  # mitmproxy's words, HTTP/1 and HTTP/2
 
 
 @dataclass(slots=True)
@@ -147,9 +148,8 @@ class Metered:
         if target is None:
             return
         provider, visit.dialect, path = target
-        # What is said over a WebSocket is not read yet: it must not be free.
-        unreadable = self._settings.policy.unknown_endpoints == "deny" or "upgrade" in request.headers
-        if visit.dialect is endpoints.GENERIC and unreadable:
+        closed = self._settings.policy.unknown_endpoints == "deny" or _is_disguised(request)
+        if visit.dialect is endpoints.GENERIC and closed:
             self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{request.host}{path}")
             return
         if visit.refused:
@@ -161,7 +161,7 @@ class Metered:
         except _Unreadable as error:
             self._deny(flow, visit, Denied("body_unreadable"), detail=str(error))
             return
-        signed = request.headers.get("authorization", "").startswith(_SIGNED)
+        signed = provider == "bedrock" and request.headers.get("authorization", "").startswith(_SIGNED)
         edited = None if signed else _scrubbed(raw, body)
         if edited is not None:
             body = edited
@@ -178,6 +178,11 @@ class Metered:
         if isinstance(opened, Denied):
             self._deny(flow, visit, opened)
             return
+        if self._visits.get(flow.id) is not visit:
+            # The sidecar stopped meanwhile and has closed its books: nothing may be sent that nobody will settle.
+            await self._meter.void(opened)
+            self._deny(flow, visit, Denied("ledger_unavailable"))
+            return
         visit.call = opened
         if not signed:
             request.anticomp()
@@ -189,8 +194,7 @@ class Metered:
     def _target(self, flow: http.HTTPFlow) -> tuple[str, Dialect, str] | None:
         """The provider, the dialect and the path of a call; None for what passes unmetered."""
         path = flow.request.path.partition("?")[0]
-        upgrade = flow.request.headers.get("upgrade", "").lower()
-        endpoint = "unknown" if upgrade == "websocket" else endpoints.classify(flow.request.method, path)
+        endpoint = "unknown" if _is_disguised(flow.request) else endpoints.classify(flow.request.method, path)
         host = flow.request.host
         provider = self._providers.name(host, flow.metadata.get(ROUTE))
         if provider is None and flow.client_conn.sni:
@@ -253,6 +257,7 @@ class Metered:
         if "content-length" not in headers and flow.request.http_version == "HTTP/1.1":
             # The upstream may speak HTTP/2; without this the client's connection would have to end with the answer.
             headers["transfer-encoding"] = "chunked"
+            response.http_version = "HTTP/1.1" if response.http_version == "HTTP/1.0" else response.http_version
         response.stream = self._relay(flow, call)
 
     def _relay(self, flow: http.HTTPFlow, call: Call) -> Callable[[bytes], Any]:
@@ -288,8 +293,8 @@ class Metered:
     async def _abort(self, flow: http.HTTPFlow, visit: _Visit) -> None:
         """Close a call whose exchange broke off: charged for what was relayed, nothing where nothing was owed."""
         assert visit.call is not None
-        message = flow.error.msg.lower() if flow.error else ""
-        client_left = "client" in message or not flow.client_conn.connected
+        message = flow.error.msg if flow.error else ""
+        client_left = message.startswith(_CLIENT_LEFT) or not flow.client_conn.connected
         answered = flow.response is not None
         if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
             await self._meter.void(visit.call)
@@ -321,6 +326,11 @@ class Metered:
             await self._meter.void(call)
         except Exception:
             log.exception("call %s keeps its reservation until it is recovered", call.id)
+
+
+def _is_disguised(request: http.Request) -> bool:
+    """Whether a request is not what its method and path say: a WebSocket (not read yet), or another method inside."""
+    return "upgrade" in request.headers or "x-http-method-override" in request.headers
 
 
 def _is_success(flow: http.HTTPFlow) -> bool:

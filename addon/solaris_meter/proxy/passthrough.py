@@ -1,18 +1,21 @@
 """What is not ours passes undecrypted, or is refused (`policy.unknown_hosts`).
 
-mitmproxy's own allow_hosts would also exempt reverse listeners from metering; this looks at CONNECT requests only.
+mitmproxy's own allow_hosts would also exempt reverse listeners from metering; this looks at CONNECT tunnels only. A
+tunnel is looked into when its address or the name in its TLS handshake is one to meter.
 """
 
 import logging
 from typing import Literal
 
-from mitmproxy import http
-from mitmproxy.proxy import layer, layers, mode_specs
+from mitmproxy import http, tcp, tls
+from mitmproxy.proxy import context, layer, layers, mode_specs
 
 from solaris_meter.metering.providers import Providers
 from solaris_meter.proxy.route import ROUTE
 
 log = logging.getLogger(__name__)
+
+_TLS_HANDSHAKE = b"\x16\x03"
 
 
 class Passthrough:
@@ -33,12 +36,27 @@ class Passthrough:
             flow.response = _refusal(flow.request.host)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        context = nextlayer.context
-        address = context.server.address
-        if nextlayer.layer or address is None or not isinstance(context.client.proxy_mode, mode_specs.RegularMode):
+        if nextlayer.layer or not self._passes(nextlayer.context):
             return
-        if self._unknown_hosts == "pass" and not self._providers.name(address[0]):
-            nextlayer.layer = layers.TCPLayer(context, ignore=True)
+        if not nextlayer.data_client().startswith(_TLS_HANDSHAKE):
+            nextlayer.layer = layers.TCPLayer(nextlayer.context, ignore=True)
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        if self._passes(data.context) and not self._providers.name(data.client_hello.sni or ""):
+            data.ignore_connection = True
+
+    def tcp_start(self, flow: tcp.TCPFlow) -> None:
+        # What passes on purpose fires no hook: this is a known host to which somebody does not speak HTTP.
+        address = flow.server_conn.address
+        if address and self._providers.name(address[0]):
+            log.warning("a connection to %s that is not HTTP was cut", address[0])
+            flow.kill()
+
+    def _passes(self, of: context.Context) -> bool:
+        """Whether a connection is a tunnel to an address that is not one to meter."""
+        address = of.server.address
+        tunnelled = address is not None and isinstance(of.client.proxy_mode, mode_specs.RegularMode)
+        return tunnelled and self._unknown_hosts == "pass" and not self._providers.name(address[0] if address else "")
 
 
 def _refusal(host: str) -> http.Response:

@@ -5,6 +5,7 @@ port names a route with its first path segment.
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from mitmproxy import connection, http
 from mitmproxy.proxy import layer, mode_specs
 
 from solaris_meter.metering.providers import Providers
+
+log = logging.getLogger(__name__)
 
 ROUTE = "solaris_route"
 """The key in a flow's metadata under which the name of its route stands."""
@@ -57,11 +60,27 @@ class Router:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if not flow.live or flow.is_replay:
             return
+        try:
+            self._route(flow)
+        except Exception:
+            # mitmproxy would go on, to wherever the Host header says.
+            log.exception("%s cannot be routed", flow.request.path)
+            flow.response = http.Response.make(503, b"", {"x-solaris-denied": "internal_error"})
+
+    def _route(self, flow: http.HTTPFlow) -> None:
+        client = flow.client_conn
+        is_base_url = client.id in self._origin_form
         # A reverse listener may have been given a provider as its target: then a path without a route is for that.
-        has_target = isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode)
-        if not has_target and flow.client_conn.id not in self._origin_form:
+        # On a regular one the first bytes may have come in pieces, or have been an absolute URL: a request for our own
+        # port is a base URL then, if it names a route.
+        may_be = isinstance(client.proxy_mode, mode_specs.ReverseMode) or (
+            isinstance(client.proxy_mode, mode_specs.RegularMode)
+            and client.sockname is not None
+            and flow.request.port == client.sockname[1]
+        )
+        if (is_base_url or may_be) and self._apply(flow):
             return
-        if not self._apply(flow) and not (has_target and self._providers.name(flow.request.host)):
+        if is_base_url or (may_be and not self._providers.name(flow.request.host)):
             headers = {"content-type": "application/json"}
             flow.response = http.Response.make(404, self._unknown_route(flow.request), headers)
 

@@ -30,6 +30,7 @@ _INPUT, _WRITE, _READ, _OUTPUT = (
     "cache_read_input_tokens",
     "output_tokens",
 )
+_LEAST_THINKING = 1024
 _ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -56,6 +57,16 @@ class AnthropicMessages(Dialect):
             wants_usage=True,
             prompt=lambda: _prompt(body),
         )
+
+    def limit_output(self, body: Json, tokens: int) -> Json:
+        limited = body | {"max_tokens": tokens}
+        budget = whole(mapping(body.get("thinking")).get("budget_tokens"))
+        if budget is not None and budget >= tokens:
+            # The API refuses a budget that is not below max_tokens, or is below its minimum.
+            limited.pop("thinking")
+            if tokens >= 2 * _LEAST_THINKING:
+                limited["thinking"] = body["thinking"] | {"budget_tokens": tokens // 2}
+        return limited
 
     def read_event(self, answer: Answer, event: Json) -> None:
         kind = event.get("type")

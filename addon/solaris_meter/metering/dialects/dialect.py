@@ -10,6 +10,8 @@ from solaris_meter.metering.prompt import Size, measure
 from solaris_meter.metering.tokens import Prompt
 
 Json = dict[str, Any]
+MAX_CHOICES = 128
+"""The most answers that a provider gives to one request (OpenAI's limit)."""
 MAX_TOKENS = 10**9
 """No call reads or writes more: a larger number in a usage report is a fault."""
 
@@ -18,14 +20,16 @@ MAX_TOKENS = 10**9
 class Request:
     """A model call as it was asked for.
 
-    `max_output` is the most output tokens the caller allows. `wants_usage`: the caller asked for a usage event in the
-    stream (or the dialect always sends one). `prompt` builds what is needed to count the input.
+    `max_output` is the most output tokens the caller allows for each of `choices` answers. `wants_usage`: the caller
+    asked for a usage event in the stream (or the dialect always sends one). `prompt` builds what is needed to count the
+    input.
     """
 
     body: Json
     model: str
     stream: bool
     max_output: int | None
+    choices: int
     user: str | None
     wants_usage: bool
     size: Size
@@ -34,10 +38,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """What is known of an answer so far. None: not reported.
-
-    `new_text` is generated text that came since it was last taken; `text` all of it, in order.
-    """
+    """What is known of an answer so far. None: not reported. `text` is what was generated, in order."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -91,7 +92,7 @@ class Dialect(ABC):
         return False
 
     def limit_output(self, body: Json, tokens: int) -> Json:
-        """The request body with at most `tokens` of output allowed."""
+        """The request body with at most `tokens` of output allowed for each answer."""
         return body | {"max_tokens": tokens}
 
     def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> bytes:
@@ -106,6 +107,7 @@ def make_request(
     model: object,
     max_output: object,
     user: object,
+    choices: object = 1,
     wants_usage: bool,
     prompt: Callable[[], Prompt],
 ) -> Request:
@@ -115,6 +117,7 @@ def make_request(
         model=model if isinstance(model, str) and model else "unknown",
         stream=body.get("stream") is True,
         max_output=whole(max_output) or None,
+        choices=min(MAX_CHOICES, whole(choices) or 1),
         user=user if isinstance(user, str) and user else None,
         wants_usage=wants_usage,
         size=measure(body, body_bytes),

@@ -25,6 +25,7 @@ from solaris_meter.metering.dialects.dialect import (
 from solaris_meter.metering.prompt import count_attachments
 from solaris_meter.metering.tokens import Prompt
 
+_LIMITS = ("max_completion_tokens", "max_tokens")
 _WANTS_COMPLETION_TOKENS = re.compile(r"\b(o[134]|gpt-5)")
 
 
@@ -35,12 +36,13 @@ class OpenAIChat(Dialect):
 
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
         deployment = re.search(r"/deployments/([^/]+)/", path)
-        limits = [whole(body.get(key)) for key in ("max_completion_tokens", "max_tokens")]
+        limits = [limit for key in _LIMITS if (limit := whole(body.get(key)))]
         return make_request(
             body,
             body_bytes,
             model=body.get("model") or (deployment and deployment[1]),
-            max_output=next((limit for limit in limits if limit), None),
+            max_output=max(limits, default=None),
+            choices=body.get("n"),
             user=body.get("user"),
             wants_usage=mapping(body.get("stream_options")).get("include_usage") is True,
             prompt=lambda: _prompt(body),
@@ -60,9 +62,9 @@ class OpenAIChat(Dialect):
         return event.get("choices") == [] and isinstance(event.get("usage"), dict)
 
     def limit_output(self, body: Json, tokens: int) -> Json:
-        if "max_completion_tokens" in body or _WANTS_COMPLETION_TOKENS.search(str(body.get("model"))):
-            return body | {"max_completion_tokens": tokens}
-        return body | {"max_tokens": tokens}
+        present = [key for key in _LIMITS if body.get(key) is not None]
+        usual = _LIMITS[0] if _WANTS_COMPLETION_TOKENS.search(str(body.get("model"))) else _LIMITS[1]
+        return body | {key: min(tokens, whole(body.get(key)) or tokens) for key in present or [usual]}
 
     def read_event(self, answer: Answer, event: Json) -> None:
         for key in ("id", "created", "model"):

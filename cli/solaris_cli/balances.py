@@ -195,18 +195,7 @@ def statement(context: Context, user: str, last: int, as_json: bool) -> None:
     """Show the entries that made USER's balance, oldest first."""
     with context.reading() as tx:
         lines = entries.of_account(tx, accounts.find(tx, user), last)
-    rows = [
-        {
-            "id": line.id,
-            "at": to_iso(line.at_ms),
-            "kind": line.kind,
-            "amount": line.amount,
-            "balance_after": line.balance_after,
-            "reference": line.reference,
-            "note": line.note,
-        }
-        for line in lines
-    ]
+    rows = [reports.entry(line) for line in lines]
     if as_json:
         print_json(rows)
     else:

@@ -9,7 +9,6 @@ from solaris_cli.context import Context, json_option, pass_context
 from solaris_cli.output import print_json, print_rows
 from solaris_meter.errors import LedgerError
 from solaris_meter.ledger import accounts, check, entries, reports, reservations
-from solaris_meter.periods import to_iso
 
 
 @click.group()
@@ -40,16 +39,7 @@ def ledger_export(context: Context) -> None:
     """Print every entry, one JSON object a line, oldest first."""
     with context.reading() as tx:
         for user, line in entries.all_entries(tx):
-            row = {
-                "id": line.id,
-                "at": to_iso(line.at_ms),
-                "user": user,
-                "kind": line.kind,
-                "amount": line.amount,
-                "balance_after": line.balance_after,
-                "reference": line.reference,
-                "note": line.note,
-            }
+            row = {"user": user} | reports.entry(line)
             click.echo(json.dumps(row, ensure_ascii=False))
 
 

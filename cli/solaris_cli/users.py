@@ -128,21 +128,10 @@ def users_export(context: Context, user: str) -> None:
     """Print everything that is kept about USER, as JSON."""
     with context.reading() as tx:
         account = accounts.find(tx, user)
-        lines = entries.of_account(tx, account, limit=-1)
         exported = {
             "account": _as_dict(account),
             "balance": reports.balance(tx, account),
-            "entries": [
-                {
-                    "at": to_iso(line.at_ms),
-                    "kind": line.kind,
-                    "amount": line.amount,
-                    "balance_after": line.balance_after,
-                    "reference": line.reference,
-                    "note": line.note,
-                }
-                for line in lines
-            ],
+            "entries": [reports.entry(line) for line in entries.of_account(tx, account, limit=-1)],
             "usage": reports.usage_events(tx, account.id),
         }
     print_json(exported)

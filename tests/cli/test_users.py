@@ -152,6 +152,7 @@ def test_everything_about_a_user_is_exported(cli):
     assert exported["usage"] == cli.json("usage", "ana", "--events")
     assert [line["kind"] for line in exported["entries"]] == ["allowance", "credit", "usage"]
     assert exported["entries"][1] == {
+        "id": 3,
         "at": "2026-03-10T15:00:00Z",
         "kind": "credit",
         "amount": 1000,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from solaris_meter.ledger import alerts, grants
 from solaris_meter.ledger.accounts import Account
 from solaris_meter.ledger.database import Connection, Row
+from solaris_meter.ledger.entries import Entry
 from solaris_meter.models import Standing
 from solaris_meter.periods import to_iso
 
@@ -61,6 +62,19 @@ def balance(tx: Connection, account: Account) -> dict[str, Any]:
         "alerts": [
             {"threshold": alert.threshold, "at": to_iso(alert.at_ms)} for alert in alerts.of_period(tx, account)
         ],
+    }
+
+
+def entry(line: Entry) -> dict[str, Any]:
+    """One line of a statement."""
+    return {
+        "id": line.id,
+        "at": to_iso(line.at_ms),
+        "kind": line.kind,
+        "amount": line.amount,
+        "balance_after": line.balance_after,
+        "reference": line.reference,
+        "note": line.note,
     }
 
 

@@ -7,11 +7,13 @@ import socket
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
+from solaris_meter import __version__
 from solaris_meter.chat import notices
 from solaris_meter.chat.texts import Texts
 from solaris_meter.errors import SolarisError
@@ -37,15 +39,23 @@ CLOSING_S = 2.0
 EXHAUSTED_PERCENT = 100
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is built from the settings."""
+
+    ledger: Ledger
+    counter: TokenCounter
+    meter: Meter
+    providers: Providers
+    metered: Metered
+
+
 class Solaris:
     """The addon that mitmdump and mitmweb load. Its option is `solaris_config`, the path of solaris.toml."""
 
     def __init__(self) -> None:
         self.addons: list[Any] = []
-        self._ledger: Ledger | None = None
-        self._counter: TokenCounter | None = None
-        self._meter: Meter | None = None
-        self._metered: Metered | None = None
+        self._parts: _Parts | None = None
         self._tending: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
@@ -66,12 +76,25 @@ class Solaris:
             logging.getLogger("mitmproxy.proxy.server").setLevel(logging.WARNING)
 
     def configure(self, updated: set[str]) -> None:
-        if "solaris_config" not in updated or self._meter is not None:
+        if "solaris_config" not in updated or self._parts is not None:
             return
         try:
-            self._build(load_settings(find_config(ctx.options.solaris_config)))
+            config = find_config(ctx.options.solaris_config)
+            settings = load_settings(config)
+            self._parts = _build(settings)
         except SolarisError as error:
             raise exceptions.OptionsError(str(error)) from error
+        self.addons = [
+            Router(settings.all_routes, self._parts.providers),
+            Passthrough(self._parts.providers, settings.policy.unknown_hosts),
+            self._parts.metered,
+        ]
+        source = config or "defaults (no solaris.toml)"
+        log.info("Solaris Meter %s: settings %s, ledger %s", __version__, source, settings.ledger.database)
+        for name in without_effect(settings):
+            log.warning("the setting %s is not built yet: it has no effect", name)
+        if not settings.identity.key:
+            log.warning("identity.key is empty: whoever reaches the sidecar can call as anybody")
 
     async def running(self) -> None:
         # mitmproxy ends the start at any record of level ERROR; until `start`, every call is held back.
@@ -79,83 +102,80 @@ class Solaris:
         if misspelt:
             log.error("unknown option %s: there is solaris_config", ", ".join(misspelt))
             return
-        if self._ledger is None or self._counter is None or self._metered is None:
+        if self._parts is None:
             log.error("Solaris Meter is not configured; see the error above")
             return
         try:
-            self._ledger.open()
+            self._parts.ledger.open()
         except SolarisError as error:
             log.error("%s", error)
             return
-        self._counter.start()
-        await self._tend()
+        self._parts.counter.start()
+        await _tend(self._parts.meter)
         # A little later: until its own start is over, mitmproxy would take a call's failure for a failure to start.
-        asyncio.get_running_loop().call_later(0.05, self._metered.start)
-        self._tending = asyncio.create_task(self._keep_tending())
+        asyncio.get_running_loop().call_later(0.05, self._parts.metered.start)
+        self._tending = asyncio.create_task(_keep_tending(self._parts.meter))
 
     async def done(self) -> None:
-        if self._ledger is None or self._meter is None or self._metered is None or self._counter is None:
+        parts = self._parts
+        if parts is None:
             return
         ctx.options.update(server=False)
-        self._meter.stop()
-        await self._wait_for_calls(GRACE_S)
-        await self._metered.settle_all()
-        await self._wait_for_calls(CLOSING_S)
+        parts.meter.stop()
+        await _wait_for_calls(parts.meter, GRACE_S)
+        await parts.metered.settle_all()
+        await _wait_for_calls(parts.meter, CLOSING_S)
         if self._tending is not None:
             self._tending.cancel()
             with suppress(asyncio.CancelledError):
                 await self._tending
-        self._counter.close()
-        await asyncio.to_thread(self._ledger.close)
+        parts.counter.close()
+        await asyncio.to_thread(parts.ledger.close)
 
-    async def _wait_for_calls(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self._meter and self._meter.running and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
-    def _build(self, settings: Settings) -> None:
-        for name in without_effect(settings):
-            log.warning("the setting %s is not built yet: it has no effect", name)
-        accounts = settings.accounts
-        self._ledger = Ledger(
-            open_engine(settings.ledger.database),
-            owner=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-            new=NewAccount(accounts.default_plan, accounts.timezone, accounts.auto_create),
-            thresholds=sorted({*settings.alerts.thresholds, EXHAUSTED_PERCENT}),
-        )
-        self._counter = TokenCounter()
-        texts = Texts(settings.locale.language, settings.purchase)
+def _build(settings: Settings) -> _Parts:
+    accounts = settings.accounts
+    ledger = Ledger(
+        open_engine(settings.ledger.database),
+        owner=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        new=NewAccount(accounts.default_plan, accounts.timezone, accounts.auto_create),
+        thresholds=sorted({*settings.alerts.thresholds, EXHAUSTED_PERCENT}),
+    )
+    counter = TokenCounter()
+    texts = Texts(settings.locale.language, settings.purchase)
 
-        def notice(standing: Standing) -> str:
-            return notices.notice(texts.sentence("ended", standing))
+    def notice(standing: Standing) -> str:
+        return notices.notice(texts.sentence("ended", standing))
 
-        self._meter = Meter(
-            self._ledger,
-            self._counter,
-            settings,
-            clock_ms=_clock_ms,
-            new_id=lambda: str(uuid.uuid4()),
-            notice=notice,
-        )
-        providers = Providers(settings.all_routes, settings.policy.hosts)
-        self._metered = Metered(self._meter, providers, texts, settings, _clock_ms)
-        self.addons = [
-            Router(settings.all_routes, providers),
-            Passthrough(providers, settings.policy.unknown_hosts),
-            self._metered,
-        ]
+    meter = Meter(
+        ledger,
+        counter,
+        settings,
+        clock_ms=_clock_ms,
+        new_id=lambda: str(uuid.uuid4()),
+        notice=notice,
+    )
+    providers = Providers(settings.all_routes, settings.policy.hosts)
+    return _Parts(ledger, counter, meter, providers, Metered(meter, providers, texts, settings, _clock_ms))
 
-    async def _keep_tending(self) -> None:
-        while True:
-            await asyncio.sleep(TEND_EVERY_S)
-            await self._tend()
 
-    async def _tend(self) -> None:
-        assert self._meter is not None
-        try:
-            await self._meter.tend()
-        except Exception:
-            log.warning("the ledger cannot be tended; it is tried again in %d s", TEND_EVERY_S, exc_info=True)
+async def _wait_for_calls(meter: Meter, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while meter.running and time.monotonic() < deadline:  # noqa: ASYNC110  (calls end in many places)
+        await asyncio.sleep(0.05)
+
+
+async def _keep_tending(meter: Meter) -> None:
+    while True:
+        await asyncio.sleep(TEND_EVERY_S)
+        await _tend(meter)
+
+
+async def _tend(meter: Meter) -> None:
+    try:
+        await meter.tend()
+    except Exception:
+        log.warning("the ledger cannot be tended; it is tried again in %d s", TEND_EVERY_S, exc_info=True)
 
 
 def _clock_ms() -> int:

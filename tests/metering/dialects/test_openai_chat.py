@@ -251,6 +251,14 @@ def test_an_ending_is_a_notice_a_length_finish_and_done():
     }
 
 
+def test_an_ending_finishes_every_choice_that_was_begun():
+    answer = Answer()
+    for index in (0, 2, 1, 2):
+        OPENAI.read_event(answer, {"choices": [{"index": index, "delta": {"content": "a"}}]})
+    *chunks, _ = events_of(OPENAI.ending(answer, "", 3, 4, usage=False))
+    assert [json.loads(chunk)["choices"][0]["index"] for chunk in chunks] == [0, 2, 1]
+
+
 def test_an_ending_shows_usage_only_to_who_asked():
     assert b"usage" not in OPENAI.ending(Answer(), "FIM", 3, 4, usage=False)
 

@@ -72,7 +72,9 @@ class OpenAIChat(Dialect):
                 answer.state.setdefault(key, event[key])
         choices = items(event.get("choices"))
         for choice in choices:
-            _read_text(answer, mapping(mapping(choice).get("delta")))
+            choice = mapping(choice)
+            answer.state.setdefault("indices", {})[whole(choice.get("index")) or 0] = None  # an ordered set
+            _read_text(answer, mapping(choice.get("delta")))
         _read_usage(answer, event, choices)
 
     def read_body(self, answer: Answer, body: Json) -> None:
@@ -94,9 +96,10 @@ class OpenAIChat(Dialect):
             "created": state.get("created", 0),
             "model": state.get("model", ""),
         }
-        deltas: list[Json] = [{"index": 0, "delta": {}, "finish_reason": "length"}]
+        indices = list(state.get("indices", [0]))
+        deltas: list[Json] = [{"index": index, "delta": {}, "finish_reason": "length"} for index in indices]
         if notice and not state.get("calls_tools"):
-            deltas.insert(0, {"index": 0, "delta": {"content": notice}, "finish_reason": None})
+            deltas.insert(0, {"index": indices[0], "delta": {"content": notice}, "finish_reason": None})
         chunks: list[Json] = [base | {"choices": [delta]} for delta in deltas]
         if usage:
             total = {

@@ -12,7 +12,8 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo    the whole story on this machine: no key, no network"
 	@echo "make test    the test suite"
-	@echo "make run     the sidecar on 127.0.0.1:8080 (settings: solaris.toml, if there is one)"
+	@echo "make run     the sidecar on 127.0.0.1:8080 (settings: solaris.toml, if there is one);"
+	@echo "             elsewhere with ARGS='--listen 0.0.0.0:8080'"
 	@echo "make lint    ruff, the layer rules, mypy"
 	@echo "make bench   speed beside a bare mitmdump"
 	@echo "make lock    resolve requirements.lock anew"

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -52,13 +52,13 @@ class Ledger(_Table, frozen=True, kw_only=True):
 
 
 class Identity(_Table, frozen=True, kw_only=True):
-    """How the caller is recognised. `key`: when set, a wrong or missing key header is a 401."""
+    """How the caller is recognised. `key`: when set, a metered call with a wrong or missing key header is a 401."""
 
     user_header: HeaderName = "X-Solaris-User"
     email_header: HeaderName = "X-Solaris-Email"
     conversation_header: HeaderName = "X-Solaris-Conversation"
     key_header: HeaderName = "X-Solaris-Key"
-    key: str = ""
+    key: Annotated[str, Meta(pattern=r"^[!-~]*$")] = ""
     body_fallback: bool = True
     anonymous: Annotated[str, Meta(pattern=r"^(deny|account:.+)$")] = "deny"
 
@@ -236,6 +236,12 @@ def _explain(message: str) -> str:
         full = f"{key}.{unknown[1]}" if key else unknown[1]
         table = getattr(Settings(), key) if key else Settings()
         return f"unknown key {full!r}; there are {', '.join(table.__struct_fields__)}"
+    if key == "identity.key":
+        return "identity.key: it travels in a header: use ASCII without spaces, such as 'openssl rand -hex 32' prints"
+    if "enum value" in what:
+        table, _, name = key.partition(".")
+        field = next(field for field in msgspec.structs.fields(getattr(Settings(), table)) if field.name == name)
+        return f"{key}: {what.rpartition(' ')[2]} is not one of {', '.join(map(repr, get_args(field.type)))}"
     return f"{key}: {what}" if key else what
 
 

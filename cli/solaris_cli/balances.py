@@ -119,10 +119,10 @@ def debit(context: Context, user: str, amount: int, note: str, reference: str | 
 def balance(context: Context, user: str | None, as_json: bool) -> None:
     """Show what USER has left, or what everybody has."""
     with context.reading() as tx:
-        meant = accounts.find(tx, user).user if user else None
+        meant = accounts.find(tx, user).user if user is not None else None
     _bring_up_to_date(context, meant)
     with context.reading() as tx:
-        found = [accounts.get(tx, meant)] if meant else accounts.all_accounts(tx)
+        found = [accounts.get(tx, meant)] if meant is not None else accounts.all_accounts(tx)
         shown = [reports.balance(tx, account) for account in found]
     if as_json:
         print_json(shown[0] if user else shown)
@@ -163,7 +163,7 @@ def usage(
     """
     now_ms = context.now_ms()
     with context.reading() as tx:
-        account_id = accounts.find(tx, user).id if user else None
+        account_id = accounts.find(tx, user).id if user is not None else None
         since_ms, until_ms = (moment.ms(context, now_ms, back=True) if moment else None for moment in (since, until))
         if events:
             rows = reports.usage_events(tx, account_id, since_ms, until_ms)

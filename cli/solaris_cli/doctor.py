@@ -74,7 +74,7 @@ def _key(context: Context) -> Iterator[Finding]:
             "is empty: whoever reaches the sidecar can call as anybody",
             "set it here, and the same in the headers of librechat.yaml",
         )
-    elif len(key) < MIN_KEY_LENGTH:
+    elif len(key) < MIN_KEY_LENGTH or "openssl" in key:
         yield Finding("warning", "identity.key", "is short enough to be guessed", "openssl rand -hex 32")
     else:
         yield Finding("ok", "identity.key", "is set")
@@ -110,10 +110,11 @@ def _ledger(context: Context) -> Iterator[Finding]:
             report = check.run(tx)
             known = {known.name: known for known in plans.all_plans(tx)}
     except SolarisError as error:
-        yield Finding("fault", "ledger", str(error), "solaris-cli db migrate makes it where there is none")
+        yield Finding("fault", "ledger", str(error), "nobody can call until this is mended")
         return
     if report.ok:
-        yield Finding("ok", "ledger", f"{report.accounts:,} accounts, {report.entries:,} entries, every sum is right")
+        sums = f"{report.accounts:,} accounts, {report.entries:,} entries, every sum is right"
+        yield Finding("ok", "ledger", f"{context.database}: {sums}")
     else:
         yield Finding("fault", "ledger", f"{len(report.problems)} sums are wrong", "solaris-cli ledger check")
     if plan not in known or known[plan].retired_at_ms is not None:

@@ -11,12 +11,13 @@ import click
 
 from solaris_cli.context import Context, pass_context
 from solaris_meter.errors import SettingsError
+from solaris_meter.ledger.database import open_engine
 
 _LISTEN = re.compile(r"(?:(?P<host>[^:\[\]]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>\d{1,5})")
 _DEFAULT_LISTEN = "127.0.0.1:8080"
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command()
 @click.option("--web", is_flag=True, help="mitmweb, to look into the traffic, instead of mitmdump.")
 @click.option(
     "--listen", metavar="HOST:PORT", help=f"Base-URL and forward-proxy requests alike.  [default: {_DEFAULT_LISTEN}]"
@@ -51,6 +52,7 @@ def run(
     environment = dict(os.environ)
     if context.database != context.settings.ledger.database:
         environment["SOLARIS_LEDGER_DATABASE"] = context.database
+    open_engine(context.database).migrate()  # what is wrong with the ledger, likewise
     program = f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
     # The same process: signals and exit codes are mitmproxy's own.
     sys.stdout.flush()

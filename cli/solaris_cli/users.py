@@ -144,11 +144,14 @@ def users_export(context: Context, user: str) -> None:
 @pass_context
 def users_erase(context: Context, user: str, yes: bool, as_json: bool) -> None:
     """Forget who USER was: id, e-mail and conversations go, the numbers stay, the account is blocked."""
+    with context.reading() as tx:
+        account = accounts.find(tx, user)
     if not yes:
         # On stderr: stdout is what the command prints.
-        click.confirm("Forget who this account belonged to? This cannot be undone.", abort=True, err=True)
+        whose = f"{account.user} ({account.email})" if account.email else account.user
+        click.confirm(f"Forget who {whose} was? This cannot be undone.", abort=True, err=True)
     with context.writing() as tx:
-        account = accounts.find(tx, user)
+        account = accounts.get(tx, account.user)
         anonymous = accounts.erase(tx, account)
     if as_json:
         print_json({"user": anonymous})

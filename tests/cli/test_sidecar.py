@@ -195,9 +195,20 @@ def test_the_environment_of_this_process_stays_as_it_is(run):
     assert "SOLARIS_LEDGER_DATABASE" not in os.environ
 
 
-def test_starting_makes_no_ledger_before_the_sidecar_does(run, empty_cli):
-    run()
-    assert not empty_cli.database.exists()
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://localhost/solaris", "not built yet"),
+        ("sqlite:///nowhere/solaris.db", "nowhere does not exist: make it, or change ledger.database"),
+    ],
+)
+def test_a_ledger_that_cannot_be_used_is_named_before_anything_starts(never, url, said, monkeypatch):
+    monkeypatch.setattr(sidecar, "_check_free", lambda host, port: None)
+    assert said in never.refused("--database", url, "run")
+
+
+def test_an_option_that_nobody_knows_is_wrong_usage(never):
+    assert "No such option" in never.refused("run", "--listne", "x", code=2)
 
 
 def test_a_port_in_use_is_refused_with_the_address_and_the_remedy(never, busy):

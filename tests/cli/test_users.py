@@ -76,7 +76,7 @@ def test_adding_the_first_user_makes_the_ledger(empty_cli):
 
 def test_a_user_who_is_there_already_is_refused(cli):
     assert cli.refused("users", "add", "ana") == (
-        "Error: user 'ana' has an account already; see 'solaris-cli users show ana'\n"
+        "Error: user 'ana' has an account already; 'solaris-cli users set-plan ana PLAN' changes its plan\n"
     )
 
 

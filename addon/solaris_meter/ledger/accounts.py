@@ -103,7 +103,9 @@ def create(tx: Connection, user: str, new: NewAccount, now_ms: int, email: str |
         end=period.end_ms,
     )
     if row is None:
-        raise Conflict(f"user {user!r} has an account already; see 'solaris-cli users show {user}'")
+        raise Conflict(
+            f"user {user!r} has an account already; 'solaris-cli users set-plan {user} PLAN' changes its plan"
+        )
     return Account.from_row(row)
 
 

@@ -83,7 +83,7 @@ class Engine(ABC):
 
     @abstractmethod
     def claim(self, owner: str) -> None:
-        """Mark `owner` as alive for as long as this process lives, or until `release`."""
+        """Mark `owner` as alive for as long as this process lives, or until `release`. Raises Unavailable."""
 
     @abstractmethod
     def release(self, owner: str) -> None:
@@ -118,7 +118,9 @@ class SqliteEngine(Engine):
         self.journal = path.with_name(f"{path.name}-unsettled.jsonl")
         self._marks: dict[str, int] = {}
         if not create and not path.exists():
-            raise Unavailable(f"no ledger at {path}; start the sidecar, or make one with 'solaris-cli db migrate'")
+            raise Unavailable(
+                f"no ledger at {path.absolute()}; start the sidecar, or make one with 'solaris-cli db migrate'"
+            )
 
     def connect(self) -> Connection:
         return SqliteConnection(self._open(), self.path)
@@ -144,7 +146,10 @@ class SqliteEngine(Engine):
     def claim(self, owner: str) -> None:
         path = self._mark(owner)
         while owner not in self._marks:
-            mark = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                mark = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be written: {error.strerror}; it marks a running sidecar") from error
             fcntl.flock(mark, fcntl.LOCK_EX)
             # Somebody may have taken it for a dead process's mark and removed it before it was locked.
             if path.exists() and os.fstat(mark).st_ino == path.stat().st_ino:
@@ -277,6 +282,16 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except sqlite3.Error as error:
-        raise Unavailable(f"the ledger {path} cannot be used: {error}") from error
-    except OSError as error:
-        raise Unavailable(f"the ledger {path} cannot be used: {error.strerror or error}") from error
+        raise Unavailable(f"the ledger {path.absolute()} cannot be used: {error}{_remedy(path)}") from error
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a database that does not open, where that can be seen from outside."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"; the folder {folder} does not exist: make it, or change ledger.database"
+    if path.is_dir():
+        return "; it is a folder: name a file in ledger.database"
+    if not os.access(folder, os.W_OK):
+        return f"; the folder {folder} cannot be written by this user"
+    return ""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mitmproxy import ctx, exceptions
+from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
 
 from solaris_meter import __version__
@@ -50,6 +50,16 @@ class _Parts:
     metered: Metered
 
 
+class _Closed:
+    """Stands in for everything while the settings cannot be used."""
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        flow.response = http.Response.make(503, b"Solaris Meter is not configured\n")
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        flow.response = http.Response.make(503, b"Solaris Meter is not configured\n")
+
+
 class Solaris:
     """The addon that mitmdump and mitmweb load. Its option is `solaris_config`, the path of solaris.toml."""
 
@@ -83,7 +93,10 @@ class Solaris:
             settings = load_settings(config)
             self._parts = _build(settings)
         except SolarisError as error:
-            raise exceptions.OptionsError(str(error)) from error
+            # mitmproxy ends the start at this record; until it has, nothing may pass.
+            log.error("%s", error)
+            self.addons = [_Closed()]
+            return
         self.addons = [
             Router(settings.all_routes, self._parts.providers),
             Passthrough(self._parts.providers, settings.policy.unknown_hosts),
@@ -103,7 +116,7 @@ class Solaris:
             log.error("unknown option %s: there is solaris_config", ", ".join(misspelt))
             return
         if self._parts is None:
-            log.error("Solaris Meter is not configured; see the error above")
+            log.error("Solaris Meter is not configured: it stops")
             return
         try:
             self._parts.ledger.open()
@@ -122,6 +135,8 @@ class Solaris:
             return
         ctx.options.update(server=False)
         parts.meter.stop()
+        if parts.meter.running:
+            log.info("stopping: up to %d s for %d running calls", GRACE_S, parts.meter.running)
         await _wait_for_calls(parts.meter, GRACE_S)
         await parts.metered.settle_all()
         await _wait_for_calls(parts.meter, CLOSING_S)

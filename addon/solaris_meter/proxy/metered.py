@@ -222,13 +222,8 @@ class Metered:
         content = json.dumps(denial.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
         flow.response = http.Response.make(denial.status, content, headers)
         who = denied.standing.user if denied.standing else "-"
-        log.info(
-            "denied %s: %s %s%s",
-            who,
-            denied.reason,
-            flow.request.host,
-            details.get("detail", "") and f" ({details['detail']})",
-        )
+        where = f"{flow.request.method} {flow.request.host}{flow.request.path.partition('?')[0]}"
+        log.info("denied %s: %s, %s %s", who, denied.reason, where, details.get("detail", ""))
 
     # ----------------------------------------------------------------------------------------------------- response
 
@@ -279,6 +274,7 @@ class Metered:
 
     async def _close(self, flow: http.HTTPFlow, response: http.Response, call: Call) -> None:
         if not _is_success(flow):
+            log.warning("%s answered %d to call %s", call.terms.ask.details.provider, response.status_code, call.id)
             await self._meter.void(call)
             return
         if not response.stream:
@@ -296,6 +292,8 @@ class Metered:
         message = flow.error.msg if flow.error else ""
         client_left = message.startswith(_CLIENT_LEFT) or not flow.client_conn.connected
         answered = flow.response is not None
+        if visit.sent and not client_left:
+            log.warning("%s failed on call %s: %s", visit.call.terms.ask.details.provider, visit.call.id, message)
         if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
             await self._meter.void(visit.call)
             return

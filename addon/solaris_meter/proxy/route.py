@@ -81,6 +81,7 @@ class Router:
         if (is_base_url or may_be) and self._apply(flow):
             return
         if is_base_url or (may_be and not self._providers.name(flow.request.host)):
+            log.warning("no route for %s %s", flow.request.method, flow.request.path.partition("?")[0])
             headers = {"content-type": "application/json"}
             flow.response = http.Response.make(404, self._unknown_route(flow.request), headers)
 

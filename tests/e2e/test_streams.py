@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 
@@ -133,3 +134,37 @@ def test_usage_that_cannot_be_is_counted_instead(sidecar, client):
     [event] = sidecar.events()
     assert event["input_tokens"] > 0
     assert (event["output_tokens"], event["basis"]) == (2, "counted")
+
+
+def test_calls_without_an_identity_are_charged_to_the_anonymous_account(start, client):
+    sidecar = start("[accounts]\nauto_create = true\n")
+    text = sidecar.config.read_text().replace("[routes]", 'anonymous = "account:sem-dono"\n[routes]')
+    sidecar.stop()
+    sidecar.config.write_text(text)
+    sidecar.start()
+    key = {"X-Solaris-Key": sidecar.headers("x")["X-Solaris-Key"]}
+    body = {"model": "gpt-4o", "messages": MESSAGES}
+    with httpx.Client(trust_env=False, timeout=30) as fresh:
+        assert fresh.post(sidecar.url("openai/v1/chat/completions"), headers=key, json=body).status_code == 200
+    assert sidecar.events()[0]["user"] == "sem-dono"
+
+
+@pytest.mark.parametrize(("policy", "status", "arrived"), [("deny", 403, 0), ("pass", 200, 1)])
+def test_unknown_endpoints_follow_the_policy(start, upstream, client, policy, status, arrived):
+    sidecar = start(f'[policy]\nunknown_endpoints = "{policy}"\n')
+    answer = client.post(
+        sidecar.url("openai/v1/brand/new"), headers=sidecar.headers("ana"), json={"script": {"raw": "{}"}}
+    )
+    assert (answer.status_code, len(upstream.requests)) == (status, arrived)
+    assert sidecar.events() == []
+
+
+def test_users_that_nobody_added_are_refused_where_accounts_are_not_made(start, upstream, client):
+    sidecar = start("[accounts]\nauto_create = false\n")
+    body = {"model": "gpt-4o", "messages": MESSAGES}
+    url = sidecar.url("openai/v1/chat/completions")
+    refused = client.post(url, headers=sidecar.headers("ana"), json=body)
+    assert (refused.status_code, refused.headers["x-solaris-denied"]) == (403, "account_unknown")
+    assert upstream.requests == []
+    sidecar.cli("users", "add", "ana")
+    assert client.post(url, headers=sidecar.headers("ana"), json=body).status_code == 200

@@ -83,6 +83,23 @@ def test_strict_answers_end_politely_where_nothing_is_left(start, upstream, dial
     assert all(arrival.chunks_sent < 303 for arrival in upstream.requests)
 
 
+def test_the_next_call_of_a_client_whose_answer_was_ended_is_answered(start):
+    """The sidecar hangs up on the upstream; the client's pool must not notice."""
+    sidecar = start('[admission]\nslice = 64\noverdraft = "strict"\n')
+    sidecar.give("ana", 200)
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    url = sidecar.url("openai/v1/chat/completions")
+    with httpx.Client(timeout=30, trust_env=False) as client:
+        for _ in range(5):
+            ended = client.post(url, headers=sidecar.headers("ana"), json=body | {"script": {"words": 2000}})
+            assert ended.content.endswith(b"data: [DONE]\n\n")
+            refused = client.post(url, headers=sidecar.headers("ana"), json=body)
+            assert refused.headers["x-solaris-denied"] == "tokens_exhausted"
+            sidecar.cli("credit", "ana", "200")
+    sidecar.no_holds()
+    sidecar.check()
+
+
 def test_strict_lowers_the_limit_of_an_answer_that_is_not_streamed(start, upstream):
     sidecar = start('[admission]\noverdraft = "strict"\n')
     sidecar.give("ana", 300)

@@ -253,6 +253,9 @@ class Metered:
             # The upstream may speak HTTP/2; without this the client's connection would have to end with the answer.
             headers["transfer-encoding"] = "chunked"
             response.http_version = "HTTP/1.1" if response.http_version == "HTTP/1.0" else response.http_version
+        if call.terms.strict:
+            # Ending the answer ends the connection, and the client must not send its next call into that.
+            headers["connection"] = "close"
         response.stream = self._relay(flow, call)
 
     def _relay(self, flow: http.HTTPFlow, call: Call) -> Callable[[bytes], Any]:

@@ -60,7 +60,7 @@ def options(command):
 
 def examples():
     for command in COMMANDS.values():
-        for line in (command.help or "").splitlines():
+        for line in map(str.strip, (command.help or "").splitlines()):  # Python 3.12 keeps a docstring's indent
             if line.startswith("solaris-cli "):
                 yield line
 

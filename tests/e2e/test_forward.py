@@ -110,3 +110,21 @@ def test_an_unknown_host_is_refused_where_the_policy_says_so(start, tls_upstream
     with pytest.raises(httpx.ProxyError, match="403"):
         _post(sidecar, tls_upstream, certificate)
     assert tls_upstream.seen == []
+
+
+def test_an_unknown_host_on_a_port_of_the_same_number_is_reached(start):
+    """Plain http to another container on 8080, say, while the sidecar listens on 8080 as well."""
+    sidecar = start()
+    other = HTTPServer(("127.0.0.2", sidecar.port), _Handler)
+    other.seen = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=other.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with httpx.Client(proxy=sidecar.url(""), trust_env=False, timeout=30) as client:
+            answer = client.post(f"http://127.0.0.2:{sidecar.port}/some/service", json={})
+        assert answer.content == BODY
+    finally:
+        other.shutdown()
+        other.server_close()
+        thread.join()
+    assert sidecar.events() == []

@@ -71,16 +71,10 @@ class Router:
         client = flow.client_conn
         is_base_url = client.id in self._origin_form
         # A reverse listener may have been given a provider as its target: then a path without a route is for that.
-        # On a regular one the first bytes may have come in pieces, or have been an absolute URL: a request for our own
-        # port is a base URL then, if it names a route.
-        may_be = isinstance(client.proxy_mode, mode_specs.ReverseMode) or (
-            isinstance(client.proxy_mode, mode_specs.RegularMode)
-            and client.sockname is not None
-            and flow.request.port == client.sockname[1]
-        )
-        if (is_base_url or may_be) and self._apply(flow):
+        is_reverse = isinstance(client.proxy_mode, mode_specs.ReverseMode)
+        if (is_base_url or is_reverse or _asks_for_itself(flow)) and self._apply(flow):
             return
-        if is_base_url or (may_be and not self._providers.name(flow.request.host)):
+        if is_base_url or (is_reverse and not self._providers.name(flow.request.host)):
             log.warning("no route for %s %s", flow.request.method, flow.request.path.partition("?")[0])
             headers = {"content-type": "application/json"}
             flow.response = http.Response.make(404, self._unknown_route(flow.request), headers)
@@ -110,3 +104,13 @@ class Router:
             "add others under [routes] in solaris.toml"
         )
         return json.dumps({"error": {"message": message, "type": "route_unknown", "code": "route_unknown"}}).encode()
+
+
+def _asks_for_itself(flow: http.HTTPFlow) -> bool:
+    """Whether a regular listener is asked for its own port: a base URL whose first bytes came in pieces, perhaps.
+
+    Somebody else may listen on a port of that number, so it is one only if it names a route.
+    """
+    client = flow.client_conn
+    is_regular = isinstance(client.proxy_mode, mode_specs.RegularMode)
+    return is_regular and client.sockname is not None and flow.request.port == client.sockname[1]

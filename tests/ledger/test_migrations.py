@@ -110,9 +110,11 @@ INDEXES = {
     "accounts_by_email",
     "live_grants",
     "pending_reservations",
+    "usage_by_period",
     "usage_events_by_account",
     "usage_events_by_time",
     "entries_by_account",
+    "entries_by_time",
     "postings_by_entry",
     "postings_by_grant",
 }

@@ -377,3 +377,15 @@ def test_what_was_used_in_the_running_period_counts_against_a_plan_with_another_
     books.plan("since signup", 1000, anchor="signup")
     books.spend(1000)
     assert books.change_plan("since signup").balance == 0
+
+
+def test_a_renewal_does_not_read_the_whole_history(books):
+    """What it must know of the past is found through an index, however long the account has been there."""
+    books.open("ana", "basico")
+    for query in (
+        "SELECT sum(amount) FROM entries WHERE account_id = 1 AND kind = 'usage' AND period_start_ms = 5",
+        "SELECT sum(amount) FROM entries WHERE account_id = 1 AND at_ms >= 5 AND grant_id IS NULL",
+    ):
+        [step] = books.tx.rows("EXPLAIN QUERY PLAN " + query)
+        assert "SEARCH entries USING INDEX" in step["detail"]
+        assert "entries_by_account" not in step["detail"]

@@ -143,6 +143,10 @@ CREATE TABLE entries (
 
 CREATE INDEX entries_by_account ON entries (account_id, id)
 
+CREATE INDEX entries_by_time ON entries (account_id, at_ms)
+
+CREATE INDEX usage_by_period ON entries (account_id, period_start_ms) WHERE kind = 'usage'
+
 CREATE TABLE postings (
     entry_id INTEGER NOT NULL REFERENCES entries (id),
     grant_id INTEGER REFERENCES grants (id),

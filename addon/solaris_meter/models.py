@@ -16,7 +16,8 @@ GrantKind = Literal["allowance", "rollover", "bonus", "credit"]
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What one call used. `input_tokens` is everything the model read, caches included; `output_tokens` everything
-    billed as output, hidden reasoning included; the other three are parts of those two."""
+    billed as output, hidden reasoning included; the next three are parts of those two. `images` are pictures paid by
+    the piece and `audio_ms` milliseconds of sound paid by their length: both 0 where they are paid in tokens."""
 
     input_tokens: int
     output_tokens: int
@@ -24,10 +25,37 @@ class Usage:
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    images: int = 0
+    audio_ms: int = 0
 
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTerms:
+    """What sets a call's price besides its Usage; nothing of it is billed in tokens.
+
+    `model` is the name the answer gives, empty where it gives none (an Azure deployment's name is not a model's).
+    `service_tier` is the provider's word for it (`flex`, `priority`, …), empty for the standard one. The counts are
+    parts of the Usage: sound and pictures among input and output, and cache writes that live for an hour.
+    `characters` are read aloud, `web_searches` are paid by the piece, `reported_usd` is what the provider says it
+    charged.
+    """
+
+    model: str = ""
+    service_tier: str = ""
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    hour_cache_write_tokens: int = 0
+    characters: int = 0
+    web_searches: int = 0
+    image_size: str = ""
+    image_quality: str = ""
+    reported_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

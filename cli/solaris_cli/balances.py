@@ -1,20 +1,59 @@
 """What an account holds and used: grant, credit, debit, balance, usage, statement."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from solaris_cli.context import MONEY, TOKENS, WHEN, Context, When, json_option, pass_context
-from solaris_cli.output import number, print_fields, print_json, print_rows
+from solaris_cli.output import dollars, number, print_fields, print_json, print_rows
 from solaris_meter.amounts import Money
-from solaris_meter.ledger import accounts, credits, entries, renewals, reports
+from solaris_meter.ledger import accounts, audits, credits, entries, renewals, reports
 from solaris_meter.ledger.credits import Applied
 from solaris_meter.periods import to_iso
 
 # So that an amount of -5 is refused as an amount, and not as an option nobody knows.
 _AMOUNT_LIKE_OPTION = {"ignore_unknown_options": True}
 _AT_ONCE = 100
+_EVENT = {
+    "at": "at",
+    "user": "user",
+    "model": "model",
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "images": "images",
+    "audio_seconds": "seconds",
+    "billed_tokens": "billed",
+    "cost_usd": "cost usd",
+    "basis": "basis",
+    "interrupted": "cut off",
+}
+_SUM = {
+    "calls": "calls",
+    "input_tokens": "input",
+    "cached_input_tokens": "cached",
+    "output_tokens": "output",
+    "images": "images",
+    "audio_seconds": "seconds",
+    "billed_tokens": "billed",
+    "cost_usd": "cost usd",
+    "unpriced_calls": "unpriced",
+    "reported_percent": "reported %",
+}
+_RARE = {"cached_input_tokens", "images", "audio_seconds", "unpriced_calls"}
+_ACCURACY = {
+    "model": "model",
+    "tokens": "tokens",
+    "calls": "calls",
+    "reported_tokens": "reported",
+    "counted_tokens": "counted",
+    "error_percent": "error %",
+    "mean_error_percent": "mean %",
+    "within_percent": "within 1 %",
+}
+"""The columns that tables show of each report, with their heads: short, so that a terminal holds them."""
 _REFERENCE = "Idempotency key, such as a payment's id: the same one twice changes nothing the second time."
 
 
@@ -145,6 +184,7 @@ def balance(context: Context, user: str | None, as_json: bool) -> None:
     help="What to add up; days are those of UTC.",
 )
 @click.option("--events", is_flag=True, help="Every call instead of sums.")
+@click.option("--accuracy", is_flag=True, help="How far counts are from what providers reported, per model.")
 @json_option
 @pass_context
 def usage(
@@ -154,6 +194,7 @@ def usage(
     until: When | None,
     by: reports.Grouping,
     events: bool,
+    accuracy: bool,
     as_json: bool,
 ) -> None:
     """Show what was used, by USER or by everybody.
@@ -161,29 +202,24 @@ def usage(
     \b
     solaris-cli usage --by model --since 7d
     """
+    if accuracy and (events or click.get_current_context().get_parameter_source("by") is not ParameterSource.DEFAULT):
+        raise click.UsageError("--accuracy is per model: leave out --by and --events")
     now_ms = context.now_ms()
     with context.reading() as tx:
         account_id = accounts.find(tx, user).id if user is not None else None
         since_ms, until_ms = (moment.ms(context, now_ms, back=True) if moment else None for moment in (since, until))
+        if accuracy:
+            compared = audits.accuracy(tx, since_ms, until_ms, account_id)
+            print_json(compared) if as_json else _print_accuracy(compared)
+            return
         if events:
             rows = reports.usage_events(tx, account_id, since_ms, until_ms)
         else:
             rows = reports.usage(tx, by, account_id, since_ms, until_ms)
     if as_json:
         print_json(rows)
-        return
-    columns: tuple[str, ...] = (
-        by,
-        "calls",
-        "input_tokens",
-        "output_tokens",
-        "total_tokens",
-        "billed_tokens",
-        "reported_percent",
-    )
-    if events:
-        columns = ("at", "user", "model", "input_tokens", "output_tokens", "billed_tokens", "basis", "interrupted")
-    print_rows(rows, columns, empty="nothing was used")
+    else:
+        _print_usage(rows, _EVENT if events else {by: by} | _SUM)
 
 
 @click.command()
@@ -220,6 +256,21 @@ def _bring_up_to_date(context: Context, user: str | None) -> None:
             with context.writing() as tx:
                 for name in part:
                     renewals.touch(tx, name, now_ms)
+
+
+def _print_usage(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> None:
+    """Calls or their sums, without the columns of `_RARE` in which nothing stands."""
+    shown = {name: head for name, head in columns.items() if name not in _RARE or any(row[name] for row in rows)}
+    print_rows([row | {"cost_usd": dollars(row["cost_usd"])} for row in rows], shown, empty="nothing was used")
+
+
+def _print_accuracy(compared: dict[str, Any]) -> None:
+    rows = [
+        {"model": model["model"], "tokens": kind} | model[kind]
+        for model in ([*compared["models"], {"model": "total"} | compared["total"]] if compared["models"] else ())
+        for kind in ("input", "output")
+    ]
+    print_rows(rows, _ACCURACY, empty="no call was counted beside its report; see metering.audit_sample")
 
 
 def _print_applied(applied: Applied, as_json: bool) -> None:

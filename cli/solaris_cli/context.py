@@ -15,6 +15,7 @@ from solaris_meter.amounts import Money, parse_money, parse_tokens
 from solaris_meter.errors import AmountError
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import Connection, Engine, open_engine
+from solaris_meter.ledger.rates import parse_rate
 from solaris_meter.periods import to_iso, to_ms
 from solaris_meter.settings import Settings, find_config, load_settings
 
@@ -114,6 +115,20 @@ class _Money(click.ParamType[Money]):
             self.fail(str(error), param, ctx)
 
 
+class _Rate(click.ParamType[int]):
+    """A micro-rate."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_rate(value)
+        except AmountError as error:
+            self.fail(str(error), param, ctx)
+
+
 class _When(click.ParamType["When"]):
     name = "when"
 
@@ -164,6 +179,7 @@ class When:
 TOKENS = _Tokens()
 TOKENS_OR_ZERO = _Tokens(zero=True)
 MONEY = _Money()
+RATE = _Rate()
 WHEN = _When()
 
 Command = Callable[..., Any]

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from solaris_cli import balances, database, doctor, ledger, plans, sidecar, users
+from solaris_cli import balances, database, doctor, ledger, plans, rates, sidecar, users
 from solaris_cli.context import Context
 from solaris_meter import __version__
 from solaris_meter.errors import SolarisError
@@ -52,6 +52,7 @@ for command in (
     balances.usage,
     balances.statement,
     plans.plans,
+    rates.rates,
     users.users,
     ledger.ledger,
     database.db,

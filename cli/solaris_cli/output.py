@@ -13,14 +13,15 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
-    """A table of the named columns; `empty` where there is no row."""
+def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str], *, empty: str) -> None:
+    """A table of the named columns, headed by their names or what they are mapped to; `empty` where there is no row."""
     cells = [[_cell(row[column]) for column in columns] for row in rows]
     if not cells:
         click.echo(empty)
         return
     align = ["right" if _is_number(cells, index) else "left" for index in range(len(columns))]
-    headers = [column.replace("_", " ") for column in columns]
+    named = columns if isinstance(columns, Mapping) else {column: column.replace("_", " ") for column in columns}
+    headers = list(named.values())
     click.echo(tabulate(cells, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
 
 
@@ -34,6 +35,11 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 def number(value: int) -> str:
     """A whole number with thousands separators."""
     return f"{value:,}"
+
+
+def dollars(value: float | None) -> str:
+    """A cost to the millionth of a US dollar; a dash where it is not known."""
+    return "-" if value is None else f"{value:,.6f}"
 
 
 def _cell(value: Any) -> str:

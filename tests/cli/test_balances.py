@@ -8,7 +8,7 @@ import pytest
 from tests.ledger.support import DAY, NOON, ask, moment
 
 from solaris_cli.context import Context
-from solaris_meter.ledger import reservations
+from solaris_meter.ledger import audits, reservations
 from solaris_meter.ledger.reservations import Outcome
 from solaris_meter.models import Usage
 
@@ -43,8 +43,10 @@ EVENT = {
     "output_tokens": int,
     "reasoning_tokens": int,
     "total_tokens": int,
+    "images": int,
+    "audio_seconds": float,
     "billed_tokens": int,
-    "cost_usd": type(None),
+    "cost_usd": float,
     "basis": str,
     "duration_ms": int,
     "conversation": str,
@@ -63,17 +65,17 @@ def types(row):
 def story(cli):
     """Ana calls three times on two days of UTC, Bruno once; 1,175 tokens in all."""
     calls = [
-        ("a1", "ana", "gpt", "one", NOON, Usage(100, 20, "reported", 40, 10, 5), 150),
-        ("a2", "ana", "claude", "one", NOON + 1, Usage(10, 5, "counted"), 15),
-        ("a3", "ana", "gpt", None, NOON + DAY, Usage(1000, 0, "reported"), 1000),
-        ("b1", "bruno", "gpt", "two", NOON + 2, Usage(7, 3, "estimated"), 10),
+        ("a1", "ana", "gpt", "one", NOON, Usage(100, 20, "reported", 40, 10, 5, 28, 1500), 1_234_500),
+        ("a2", "ana", "claude", "one", NOON + 1, Usage(10, 5, "counted"), None),
+        ("a3", "ana", "gpt", None, NOON + DAY, Usage(1000, 0, "reported"), 1),
+        ("b1", "bruno", "gpt", "two", NOON + 2, Usage(7, 3, "estimated"), None),
     ]
 
     def serve(books):
-        for name, user, model, conversation, now, usage, billed in calls:
+        for name, user, model, conversation, now, usage, cost in calls:
             call = ask(name, user, conversation=conversation)
             call = replace(call, details=replace(call.details, model=model))
-            ended = Outcome(usage, billed, status=200, interrupted=name == "a2", duration_ms=1234)
+            ended = Outcome(usage, 200, name == "a2", 1234, cost_nano_usd=cost)
             books.run(
                 lambda tx, call=call, ended=ended, now=now: reservations.bill(tx, call, ended, books.new, (), now, now)
             )
@@ -387,8 +389,10 @@ def test_usage_events_as_json(story):
         "output_tokens": 20,
         "reasoning_tokens": 5,
         "total_tokens": 120,
+        "images": 28,
+        "audio_seconds": 1.5,
         "billed_tokens": 150,
-        "cost_usd": None,
+        "cost_usd": 0.0012345,
         "basis": "reported",
         "duration_ms": 1234,
         "conversation": "one",
@@ -396,14 +400,21 @@ def test_usage_events_as_json(story):
     }
     assert [event["interrupted"] for event in events] == [False, True, False, False]
     assert events[-1]["conversation"] is None
+    assert [event["cost_usd"] for event in events] == [0.0012345, None, None, 1e-9]
 
 
 def test_usage_events_for_people(story):
     header, _, *rows = story.ok("usage", "bruno", "--events").splitlines()
-    assert header.split()[:3] == ["at", "user", "model"]
-    assert [row.split() for row in rows] == [
-        ["2026-03-10T15:00:00.002Z", "bruno", "gpt", "7", "3", "10", "estimated", "no"]
+    assert re.split(" {2,}", header.strip()) == [
+        *("at", "user", "model", "input", "output", "billed", "cost usd", "basis", "cut off")
     ]
+    assert [row.split() for row in rows] == [
+        ["2026-03-10T15:00:00.002Z", "bruno", "gpt", "7", "3", "10", "-", "estimated", "no"]
+    ]
+    # Pictures and sound are shown where there are any.
+    header, _, row, *_ = story.ok("usage", "ana", "--events").splitlines()
+    assert re.split(" {2,}", header.strip())[3:9] == ["input", "output", "images", "seconds", "billed", "cost usd"]
+    assert row.split()[3:9] == ["100", "20", "28", "1.5", "150", "0.001234"]
 
 
 @pytest.mark.parametrize(
@@ -434,12 +445,92 @@ def test_what_a_sum_holds(story):
         "calls": 1,
         "input_tokens": 7,
         "cached_input_tokens": 0,
+        "cache_write_tokens": 0,
         "output_tokens": 3,
         "reasoning_tokens": 0,
         "total_tokens": 10,
+        "images": 0,
+        "audio_seconds": 0.0,
         "billed_tokens": 10,
+        "cost_usd": None,
+        "unpriced_calls": 1,
         "reported_percent": 0.0,
+        "counted_percent": 0.0,
+        "estimated_percent": 100.0,
     }
+
+
+def test_the_sums_for_people_fit_a_terminal(story):
+    header, _, row, *_ = story.ok("usage", "ana").splitlines()
+    assert re.split(" {2,}", header.strip()) == [
+        *("model", "calls", "input", "cached", "output", "images", "seconds", "billed", "cost usd", "unpriced"),
+        "reported %",
+    ]
+    assert row.split() == ["gpt", "2", "1,100", "40", "20", "28", "1.5", "1,150", "0.001235", "0", "100.0"]
+    assert len(header) <= 120
+    # Columns in which nothing stands are left out; a cost that is not known is no 0.
+    header, _, row, *_ = story.ok("usage", "bruno").splitlines()
+    assert re.split(" {2,}", header.strip()) == [
+        *("model", "calls", "input", "output", "billed", "cost usd", "unpriced", "reported %")
+    ]
+    assert row.split() == ["gpt", "1", "7", "3", "10", "-", "1", "0.0"]
+    assert len(header) <= 90
+
+
+def test_the_accuracy_of_counts(story):
+    def audit(books):
+        for name, read, written in (("a1", 101, 15), ("a3", 990, None), ("b1", 999, 999)):
+            assert books.run(lambda tx, name=name, read=read, written=written: audits.record(tx, name, read, written))
+
+    story.calls(audit)
+    shown = story.json("usage", "--accuracy")
+    assert shown == {
+        "models": [
+            {
+                "model": "gpt",
+                "calls": 2,
+                "input": {
+                    "calls": 2,
+                    "reported_tokens": 1100,
+                    "counted_tokens": 1091,
+                    "error_percent": -0.82,
+                    "mean_error_percent": 1.0,
+                    "within_percent": 100.0,
+                },
+                "output": {
+                    "calls": 1,
+                    "reported_tokens": 15,
+                    "counted_tokens": 15,
+                    "error_percent": 0.0,
+                    "mean_error_percent": 0.0,
+                    "within_percent": 100.0,
+                },
+            }
+        ],
+        "total": {name: value for name, value in shown["models"][0].items() if name != "model"},
+    }
+    header, _, *rows = story.ok("usage", "--accuracy").splitlines()
+    assert re.split(" {2,}", header.strip()) == [
+        *("model", "tokens", "calls", "reported", "counted", "error %", "mean %", "within 1 %")
+    ]
+    assert [row.split() for row in rows] == [
+        ["gpt", "input", "2", "1,100", "1,091", "-0.82", "1.0", "100.0"],
+        ["gpt", "output", "1", "15", "15", "0.0", "0.0", "100.0"],
+        ["total", "input", "2", "1,100", "1,091", "-0.82", "1.0", "100.0"],
+        ["total", "output", "1", "15", "15", "0.0", "0.0", "100.0"],
+    ]
+    assert story.json("usage", "--accuracy", "--until", "2026-03-11")["total"]["calls"] == 1
+    assert story.json("usage", "bruno", "--accuracy")["models"] == []
+
+
+def test_the_accuracy_of_nothing(story):
+    assert "no call was counted beside its report" in story.ok("usage", "--accuracy")
+    assert story.json("usage", "--accuracy")["total"]["input"]["error_percent"] is None
+
+
+@pytest.mark.parametrize("other", [["--events"], ["--by", "model"], ["--by", "user"]])
+def test_accuracy_is_a_report_of_its_own(story, other):
+    assert "--accuracy is per model" in story.misused("usage", "--accuracy", *other)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ SAMPLES = {
     "plans set": ["pro", "--tokens", "5M", "--period", "month"],
     "plans retire": ["basico"],
     "plans apply": ["plans.toml"],
+    "rates list": [],
+    "rates set": ["gpt-4o", "--output", "15"],
+    "rates remove": ["gpt*"],
     "users list": [],
     "users show": ["ana"],
     "users add": ["carla"],
@@ -103,14 +106,14 @@ def test_a_group_that_prints_a_list_by_itself_has_json_too(cli, name):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_json_of_every_command_is_one_document(cli, name):
     cli.write("plans.toml", '[pro]\ntokens = "5M"\nperiod = "month"\n')
-    cli.calls(lambda books: books.hold("running", 100))
+    cli.calls(lambda books: (books.hold("running", 100), books.rate("gpt*", output="2")))
     assert cli.json(*name.split(), *SAMPLES[name]) is not None
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_command_prints_something_for_people(cli, name):
     cli.write("plans.toml", '[pro]\ntokens = "5M"\nperiod = "month"\n')
-    cli.calls(lambda books: books.hold("running", 100))
+    cli.calls(lambda books: (books.hold("running", 100), books.rate("gpt*", output="2")))
     assert cli.ok(*name.split(), *SAMPLES[name]).strip()
 
 

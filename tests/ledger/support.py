@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from solaris_meter.ledger import accounts, check, credits, grants, plans, renewals, reservations
+from solaris_meter.ledger import accounts, check, credits, grants, plans, rates, renewals, reservations
 from solaris_meter.ledger.accounts import Account, NewAccount
 from solaris_meter.ledger.check import Report
 from solaris_meter.ledger.credits import Applied
@@ -43,7 +44,8 @@ def usage(tokens: int, basis: Basis = "reported") -> Usage:
 
 
 def outcome(billed: int, basis: Basis = "reported") -> Outcome:
-    return Outcome(usage(billed, basis), billed, status=200, interrupted=False, duration_ms=1500)
+    """That of a call of so many tokens, which are billed one by one where no rates are set."""
+    return Outcome(usage(billed, basis), status=200, interrupted=False, duration_ms=1500)
 
 
 def ask(
@@ -60,11 +62,14 @@ def ask(
     expires: int = NOON + LIFE,
     email: str | None = None,
     conversation: str | None = None,
+    images: int = 0,
+    audio_ms: int = 0,
+    model: str = DETAILS.model,
 ) -> Ask:
     return Ask(
         id=reservation,
         caller=Caller(user, email, conversation),
-        details=DETAILS,
+        details=replace(DETAILS, model=model),
         input_tokens=prompt,
         exact=exact,
         output_tokens=output,
@@ -73,6 +78,8 @@ def ask(
         overdraft=overdraft,
         owner=owner,
         expires_at_ms=expires,
+        images=images,
+        audio_ms=audio_ms,
     )
 
 
@@ -99,6 +106,11 @@ class Books:
         plan = Plan(name, tokens, **{"period": "month", **rest})
         self.run(lambda tx: plans.put(tx, plan, 0))
         return plan
+
+    def rate(self, pattern: str, now: int = 0, note: str | None = None, **kinds: str) -> None:
+        """Set rates as a person writes them: `rate("gpt-4o", output="0.1")`."""
+        micros: Any = {kind: rates.parse_rate(text) for kind, text in kinds.items()}
+        self.run(lambda tx: rates.put(tx, pattern, micros, now, note))
 
     def open(self, user: str = "ana", plan: str = "livre", now: int = NOON, zone: str = ZONE) -> Account:
         return self.run(lambda tx: renewals.open_account(tx, user, NewAccount(plan, zone), now))
@@ -132,7 +144,7 @@ class Books:
 
     def hold(self, reservation: str, tokens: int, user: str = "ana", now: int = NOON, **rest: Any) -> None:
         """Reserve exactly `tokens`."""
-        decision = self.reserve(reservation, user, now, prompt=tokens, **rest)
+        decision = self.reserve(reservation, user, now, **{"prompt": tokens, **rest})
         assert isinstance(decision, Reserved)
         assert decision.tokens == tokens
 
@@ -140,7 +152,11 @@ class Books:
         return self.run(lambda tx: reservations.extend(tx, reservation, tokens, now + LIFE))
 
     def settle(self, reservation: str, billed: int, now: int = NOON) -> Settled:
-        return self.run(lambda tx: reservations.settle(tx, reservation, outcome(billed), self.thresholds, now))
+        return self.end(reservation, outcome(billed), now)
+
+    def end(self, reservation: str, how: Outcome | Usage, now: int = NOON) -> Settled:
+        ended = Outcome(how, 200, interrupted=False, duration_ms=1500) if isinstance(how, Usage) else how
+        return self.run(lambda tx: reservations.settle(tx, reservation, ended, self.thresholds, now))
 
     def void(self, reservation: str, now: int = NOON) -> Standing | None:
         return self.run(lambda tx: reservations.void(tx, reservation, now))
@@ -187,7 +203,10 @@ class Books:
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Everything there is, to see that something changed nothing."""
-        tables = ("plans", "accounts", "grants", "reservations", "usage_events", "entries", "postings", "alerts")
+        tables = [
+            *("plans", "accounts", "grants", "reservations", "usage_events", "entries", "postings", "alerts"),
+            *("rates", "audits"),
+        ]
         return {table: [tuple(row) for row in self.tx.rows(f"SELECT * FROM {table}")] for table in tables}
 
 

@@ -19,6 +19,18 @@ def story(path):
     return path
 
 
+@pytest.fixture
+def rated(path):
+    """One call of 200 tokens at a rate of its own for each kind."""
+    books = Books(path)
+    books.rate("gpt-4o", input="2", cached_input="0.5", cache_write="3", output="4", image="5", second="6")
+    books.open_with(1000)
+    books.hold("call", 600, prompt=200)
+    books.settle("call", 200)
+    books.close()
+    return path
+
+
 def problems(report):
     return {(problem["user"], problem["what"]) for problem in report.problems}
 
@@ -148,8 +160,38 @@ def test_an_invented_entry_is_found(story):
 def test_a_changed_event_is_found(story):
     report = tampered(story, "UPDATE usage_events SET billed_tokens = 0 WHERE id = 'bruno-settled'")
     assert report.problems == [
-        {"user": "bruno", "what": "usage entry of event bruno-settled", "found": -200, "expected": 0}
+        {"user": "bruno", "what": "usage entry of event bruno-settled", "found": -200, "expected": 0},
+        {"user": "bruno", "what": "billed tokens of event bruno-settled", "found": 0, "expected": 200},
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("input_tokens = 199", "output_tokens = 10", "cached_input_tokens = 200", "cache_write_tokens = 1"),
+        *("images = 1", "audio_ms = 1"),
+    ],
+)
+def test_a_usage_that_does_not_make_what_was_billed_is_found(rated, change):
+    report = tampered(rated, f"UPDATE usage_events SET {change}")
+    (problem,) = report.problems
+    assert (problem["user"], problem["what"], problem["found"]) == ("ana", "billed tokens of event call", 400)
+    assert problem["expected"] != 400
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"), [("NULL", 200), ("'{\"input\":15000000}'", 3000), ("'{}x'", None), ("'[]'", None)]
+)
+def test_rates_that_were_changed_afterwards_are_found(rated, rates, expected):
+    report = tampered(rated, f"UPDATE reservations SET rates = {rates}")
+    assert report.problems == [
+        {"user": "ana", "what": "billed tokens of event call", "found": 400, "expected": expected}
+    ]
+
+
+@pytest.mark.parametrize("change", ["reasoning_tokens = 9", "cost_nano_usd = 5", "basis = 'counted'"])
+def test_what_is_not_billed_is_not_compared(rated, change):
+    assert tampered(rated, f"UPDATE usage_events SET {change}").ok
 
 
 def test_an_event_moved_to_another_account_is_found(story):

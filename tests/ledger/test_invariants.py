@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -10,11 +11,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from tests.ledger.support import DAY, HOUR, LIFE, MINUTE, NOON, Books
 
 from solaris_meter.errors import LedgerError
+from solaris_meter.ledger.rates import KINDS, ONE, Rates, resolve
 from solaris_meter.ledger.reservations import MustWait, Refused, Reserved
+from solaris_meter.models import Usage
 
 USERS = ("ana", "bruno")
 ZONES = ("America/Sao_Paulo", "America/New_York")
 PLANS = ("basico", "livre", "pro")
+MODELS = ("gpt", "claude")
 
 users = st.sampled_from(USERS)
 tokens = st.integers(1, 1500)
@@ -35,6 +39,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.books.tx.execute("PRAGMA synchronous=OFF")
         self.now = NOON
         self.calls = 0
+        self.rates: dict[str, Rates] = {}
 
     def teardown(self) -> None:
         self.books.close()
@@ -83,44 +88,78 @@ class LedgerMachine(RuleBasedStateMachine):
         prompt=st.integers(0, 1500),
         output=st.integers(0, 500),
         floor=st.sampled_from([0, 30]),
+        images=st.sampled_from([0, 0, 3]),
+        audio_ms=st.sampled_from([0, 0, 1501]),
         owner=st.sampled_from(["here", "there"]),
+        model=st.sampled_from(MODELS),
     )
-    def reserve(self, user: str, overdraft: str, prompt: int, output: int, floor: int, owner: str):
+    def reserve(self, user: str, overdraft: str, prompt: int, output: int, owner: str, **rest: Any):
         name = self._name("call")
         before = self.books.touch(user, self.now).standing
+        rates = self._rates(rest["model"])
+        read = rates.billed_input(prompt, rest["images"], rest["audio_ms"])
         decision = self.books.reserve(
-            name, user, self.now, prompt=prompt, output=output, floor=floor, overdraft=overdraft, owner=owner
+            name, user, self.now, prompt=prompt, output=output, overdraft=overdraft, owner=owner, **rest
         )
         if isinstance(decision, Reserved):
             # No overspend: nothing is held twice.
-            assert decision.tokens <= before.available
+            assert decision.tokens <= max(0, before.available)
+            self.rates[name] = rates
             return name
         # No false refusal: who has tokens goes, or waits for those that are held.
         if isinstance(decision, Refused):
-            cannot_begin = overdraft == "strict" and before.reserved == 0 and prompt >= before.balance
-            assert before.balance <= 0 or cannot_begin
+            no_answer = rates.billed_output(1) > before.balance - read
+            assert before.balance <= 0 or (overdraft == "strict" and before.reserved == 0 and no_answer)
         else:
             assert isinstance(decision, MustWait)
             assert before.reserved > 0
-            assert before.available < prompt + output
+            assert before.available < read + rates.billed_output(output)
         return multiple()
+
+    @rule(
+        pattern=st.sampled_from(["*", "gpt*", "openai/gpt", "claude"]),
+        kind=st.sampled_from(KINDS),
+        rate=st.sampled_from(["0", "0.000001", "0.1", "0.333333", "1", "2.5", "15"]),
+    )
+    def set_a_rate(self, pattern: str, kind: str, rate: str) -> None:
+        self.books.rate(pattern, self.now, **{kind: rate})
 
     @rule(name=pending, amount=tokens)
     def extend(self, name: str, amount: int) -> None:
+        before = self.books.account(self._user(name)).standing
         granted = self.books.extend(name, amount, self.now)
-        assert 0 <= granted <= amount
+        held = self.books.account(self._user(name)).reserved - before.reserved
+        assert 0 <= held <= max(0, before.available)
+        assert granted * self.rates[name].output <= held * ONE
+        # Nothing is kept back that is there.
+        assert granted >= amount or held == max(0, before.available) or self._state(name) != "pending"
 
-    @rule(target=closed, name=consumes(pending), billed=st.integers(0, 2500))
-    def settle(self, name: str, billed: int) -> str:
+    @rule(
+        target=closed,
+        name=consumes(pending),
+        usage=st.builds(
+            Usage,
+            st.integers(0, 2000),
+            st.integers(0, 500),
+            st.just("reported"),
+            st.integers(0, 2500),
+            st.integers(0, 2500),
+            images=st.integers(0, 3),
+            audio_ms=st.integers(0, 3000),
+        ),
+    )
+    def settle(self, name: str, usage: Usage) -> str:
         state = self._state(name)
         if state == "void":  # recovered, with nothing to show
             with pytest.raises(LedgerError, match="void"):
-                self.books.settle(name, billed, self.now)
+                self.books.end(name, usage, self.now)
             return name
         balance = self.books.touch(self._user(name), self.now).balance
-        settled = self.books.settle(name, billed, self.now)
+        settled = self.books.end(name, usage, self.now)
         assert settled.repeated is (state == "settled")
-        assert settled.standing.balance == balance - (0 if settled.repeated else billed)
+        # At the rates with which it began, whatever was set since.
+        billed = 0 if settled.repeated else self.rates[name].billed(usage)
+        assert settled.standing.balance == balance - billed
         return name
 
     @rule(target=closed, name=consumes(pending))
@@ -196,6 +235,9 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         assert sorted(settled) == sorted(events)
         assert sorted(entries) == sorted(events.items())
+
+    def _rates(self, model: str) -> Rates:
+        return resolve(self.books.tx, "openai", model, self.now)
 
     def _state(self, name: str) -> str:
         return str(self.books.tx.value("SELECT state FROM reservations WHERE id = :id", id=name))

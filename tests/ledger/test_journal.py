@@ -1,5 +1,6 @@
 """The journal: what the database could not take is neither lost nor billed twice. And the ledger that uses it."""
 
+import json
 import logging
 import resource
 import stat
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from tests.ledger.support import NOON, ZONE, ask, outcome
+from tests.ledger.support import NOON, ZONE, Books, ask, outcome
 
 from solaris_meter.errors import LedgerError, Unavailable
 from solaris_meter.ledger import accounts
@@ -38,6 +39,10 @@ def unsettled(name, user="ana", billed=300):
     return Unsettled(ask(name, user, conversation="fio\n“ã”"), outcome(billed), NOON)
 
 
+def ledger_journal(path):
+    return SqliteEngine(path).journal
+
+
 def drained(journal):
     calls: list[Unsettled] = []
     assert journal.drain(calls.append) == len(calls)
@@ -56,10 +61,23 @@ def test_a_journal_that_never_was_is_empty(journal):
 
 def test_what_was_kept_comes_back_whole_and_in_order(journal):
     calls = [unsettled("one"), unsettled("two")]
-    calls.append(Unsettled(ask("three"), Outcome(Usage(1, 2, "counted", 3, 4, 5), 6, 500, True, 7, True), 8))
+    calls.append(Unsettled(ask("three"), Outcome(Usage(1, 2, "counted", 3, 4, 5, 6, 7), 500, True, 8, True, 9), 8))
     for call in calls:
         journal.append(call)
     assert drained(journal) == calls
+
+
+def test_what_an_older_version_kept_is_billed_as_it_was_meant(ledger, path):
+    # It wrote the billed tokens itself, one for each token, and knew neither pictures nor costs.
+    ledger.keep(unsettled("old"))
+    line = json.loads(ledger_journal(path).read_text())
+    for name in ("images", "audio_ms"):
+        del line["ask"][name], line["outcome"]["usage"][name]
+    del line["outcome"]["cost_nano_usd"]
+    line["outcome"]["billed_tokens"] = 300
+    ledger_journal(path).write_text(json.dumps(line) + "\n")
+    assert ledger.drain(NOON + 5) == 1
+    assert balance(path) == 1_000_000 - 300
 
 
 def test_what_was_drained_is_gone_and_the_journal_can_be_used_again(journal):
@@ -170,6 +188,26 @@ def test_the_journal_settles_the_reservation_that_was_made_before_the_outage(led
     assert balance(path) == 1_000_000 - 300
     with closing(SqliteEngine(path).connect()) as tx:
         assert accounts.get(tx, "ana").reserved == 0
+
+
+def test_a_journalled_call_is_billed_at_the_rates_of_the_time_it_was_opened(ledger, path):
+    books = Books(path)
+    books.rate("gpt-4o", NOON, input="2")
+    books.rate("gpt-4o", NOON + 1, input="15")
+    books.close()
+    ledger.keep(unsettled("one"))
+    assert ledger.drain(NOON + 5) == 1
+    assert balance(path) == 1_000_000 - 600
+
+
+def test_an_audit_is_kept_once_and_only_of_what_is_in_the_ledger(ledger, path):
+    ledger.reserve(ask("one", prompt=1000), NOON).result(TIMEOUT)
+    assert ledger.audit("one", 310, 5).result(TIMEOUT) is False
+    ledger.settle("one", outcome(300), NOON).result(TIMEOUT)
+    assert [ledger.audit("one", counted, None).result(TIMEOUT) for counted in (310, 999)] == [True, False]
+    with closing(SqliteEngine(path).connect()) as tx:
+        (row,) = tx.rows("SELECT * FROM audits")
+        assert dict(row) == {"usage_event_id": "one", "counted_input": 310, "counted_output": None}
 
 
 def test_a_call_that_can_never_be_billed_holds_up_no_other_and_is_set_aside(ledger, path, caplog):

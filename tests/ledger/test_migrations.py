@@ -7,9 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from sqlite_utils import Database
+from tests.ledger.support import NOON, Books
 
 from solaris_meter.errors import Unavailable
+from solaris_meter.ledger import migrations, reports
 from solaris_meter.ledger.database import SqliteEngine
+from solaris_meter.ledger.reservations import Reserved
 
 SCHEMA = {
     "plans": [
@@ -65,6 +69,7 @@ SCHEMA = {
         "created_at_ms INTEGER",
         "expires_at_ms INTEGER",
         "closed_at_ms INTEGER",
+        "rates TEXT",
     ],
     "usage_events": [
         "id TEXT",
@@ -81,6 +86,9 @@ SCHEMA = {
         "billed_tokens INTEGER",
         "basis TEXT",
         "duration_ms INTEGER",
+        "images INTEGER",
+        "audio_ms INTEGER",
+        "cost_nano_usd INTEGER",
     ],
     "entries": [
         "id INTEGER",
@@ -104,6 +112,15 @@ SCHEMA = {
         "at_ms INTEGER",
         "usage_event_id TEXT",
     ],
+    "rates": [
+        "id INTEGER",
+        "at_ms INTEGER",
+        "pattern TEXT",
+        "kind TEXT",
+        "micro INTEGER",
+        "note TEXT",
+    ],
+    "audits": ["usage_event_id TEXT", "counted_input INTEGER", "counted_output INTEGER"],
 }
 
 INDEXES = {
@@ -117,9 +134,30 @@ INDEXES = {
     "entries_by_time",
     "postings_by_entry",
     "postings_by_grant",
+    "rates_by_pattern",
 }
 
-TRIGGERS = {"entries_keep", "entries_stay", "postings_keep", "postings_stay"}
+TRIGGERS = {"entries_keep", "entries_stay", "postings_keep", "postings_stay", "rates_keep", "rates_stay"}
+
+STEPS = ["m001_ledger", "m002_rates"]
+
+FIRST_VERSION = f"""\
+INSERT INTO plans (name, tokens, period, anchor, rollover_max, created_at_ms)
+VALUES ('livre', 0, 'none', 'calendar', 0, 0);
+INSERT INTO accounts VALUES (1, 'ana', NULL, 'livre', 'active', 'America/Sao_Paulo', {NOON}, {NOON}, NULL, 850, 130,
+150);
+INSERT INTO grants VALUES (1, 1, 'credit', 40, 850, {NOON}, NULL, NULL, NULL, NULL);
+INSERT INTO reservations VALUES ('done', 1, 'settled', 200, 5, 'here', 'openai', 'gpt-4o', 'openai_chat', '/v1/x', 1,
+NULL, {NOON}, {NOON + 1}, {NOON});
+INSERT INTO reservations VALUES ('running', 1, 'pending', 100, 5, 'here', 'openai', 'gpt-4o', 'openai_chat', '/v1/x', 1,
+NULL, {NOON}, {NOON + 1}, NULL);
+INSERT INTO reservations VALUES ('left', 1, 'pending', 30, 30, 'dead', 'openai', 'gpt-4o', 'openai_chat', '/v1/x', 1,
+NULL, {NOON}, {NOON + 1}, NULL);
+INSERT INTO usage_events VALUES ('done', 1, {NOON}, 200, 0, 0, 100, 40, 0, 50, 10, 150, 'reported', 1500);
+INSERT INTO entries VALUES (1, 1, {NOON}, {NOON}, 'credit', 1000, 1000, 1, NULL, 'pix-1', NULL);
+INSERT INTO entries VALUES (2, 1, {NOON}, {NOON}, 'usage', -150, 850, NULL, 'done', NULL, NULL);
+INSERT INTO postings VALUES (1, 1, 1000);
+INSERT INTO postings VALUES (2, 1, -150)"""
 
 
 @pytest.fixture
@@ -173,10 +211,14 @@ def test_the_triggers_are_these(raw):
         "DELETE FROM entries",
         "UPDATE postings SET amount = amount + 1",
         "DELETE FROM postings",
+        "UPDATE rates SET micro = 0",
+        "UPDATE rates SET note = 'better'",
+        "DELETE FROM rates",
     ],
 )
 def test_history_cannot_be_changed(books, statement):
     books.open_with(1000)
+    books.rate("gpt-4o", input="15")
     before = books.dump()
     with closing(sqlite3.connect(books.path)) as raw, pytest.raises(sqlite3.IntegrityError, match="append-only"):
         raw.execute(statement)
@@ -198,17 +240,29 @@ def test_history_cannot_be_changed(books, statement):
         "INSERT INTO entries SELECT 99, account_id, at_ms, period_start_ms, 'usage', -1, balance_after, NULL, NULL,"
         " NULL, NULL FROM entries",
         "INSERT INTO postings SELECT entry_id, grant_id, 0 FROM postings",
+        "INSERT INTO rates (at_ms, pattern, kind, micro) VALUES (0, '', 'input', 1)",
+        "INSERT INTO rates (at_ms, pattern, kind, micro) VALUES (0, '*', 'video', 1)",
+        "INSERT INTO rates (at_ms, pattern, kind, micro) VALUES (0, '*', 'input', -1)",
+        "UPDATE reservations SET rates = ''",
+        "UPDATE usage_events SET images = -1",
+        "UPDATE usage_events SET audio_ms = -1",
+        "UPDATE usage_events SET cost_nano_usd = -1",
+        "INSERT INTO audits VALUES ('none such', 1, 1)",
+        "INSERT INTO audits SELECT id, -1, NULL FROM usage_events",
+        "INSERT INTO audits SELECT id, 1, -1 FROM usage_events",
     ],
 )
 def test_the_schema_refuses_what_cannot_be(books, statement):
     books.open_with(1000)
+    books.hold("one", 10)
+    books.settle("one", 10)
     with pytest.raises(sqlite3.IntegrityError):
         books.run(lambda tx: tx.execute(statement))
 
 
 def test_a_migration_runs_once(path):
     engine = SqliteEngine(path)
-    assert engine.migrate() == ["m001_ledger"]
+    assert engine.migrate() == STEPS
     assert engine.migrate() == []
     assert SqliteEngine(path).migrate() == []
 
@@ -218,6 +272,35 @@ def test_a_migrated_ledger_keeps_what_it_holds(books):
     before = books.dump()
     assert books.engine.migrate() == []
     assert books.dump() == before
+
+
+def test_a_ledger_of_the_first_version_goes_on(path):
+    """Accounts, entries, a settled call and two pending ones, as version one left them."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        database = Database(raw)
+        migrations.steps.apply(database, stop_before="m002_rates")
+        assert migrations.pending(database) == STEPS[1:]
+        for statement in FIRST_VERSION.split(";\n"):
+            raw.execute(statement)
+        database.close()
+    books = Books(path)
+    assert books.check().ok
+    account = books.account()
+    assert (account.balance, account.reserved, account.used) == (850, 130, 150)
+    (event,) = reports.usage_events(books.tx)
+    assert (event["billed_tokens"], event["images"], event["audio_seconds"], event["cost_usd"]) == (150, 0, 0.0, None)
+    # A call that began before there were rates costs what it would have cost then.
+    books.rate("*", input="15", output="15")
+    assert books.extend("running", 20) == 20
+    assert books.account().reserved == 150
+    assert books.settle("running", 120, NOON + 5).standing.balance == 730
+    assert books.recover(NOON + 6) == ["left"]
+    assert books.balance() == 700
+    decision = books.reserve("new", prompt=10, output=5)
+    assert isinstance(decision, Reserved)
+    assert decision.tokens == 225
+    assert books.check().ok
+    books.close()
 
 
 def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(books):
@@ -236,7 +319,7 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(books):
 def test_threads_that_migrate_at_once_all_succeed(path):
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: SqliteEngine(path).migrate(), range(8)))
-    assert sorted(results) == [[]] * 7 + [["m001_ledger"]]
+    assert sorted(results) == [[]] * 7 + [STEPS]
 
 
 def test_processes_that_migrate_at_once_all_succeed(path):
@@ -260,5 +343,5 @@ def test_processes_that_migrate_at_once_all_succeed(path):
         process.stdin.write("go\n")
         process.stdin.flush()
     results = [process.communicate(timeout=60)[0].strip() for process in processes]
-    assert sorted(results) == ["['m001_ledger']", "[]"]
+    assert sorted(results) == [str(STEPS), "[]"]
     assert [process.returncode for process in processes] == [0, 0]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.ledger.support import DAY, NOON, ask, moment
+from tests.ledger.support import DAY, NOON, ask, moment, outcome
 
 from solaris_meter.ledger import accounts, reports, reservations
 from solaris_meter.ledger.reservations import Outcome
@@ -16,15 +16,15 @@ def story(books):
     books.open("ana", "basico")
     books.open("bruno", "basico")
     calls = [
-        ("a1", "ana", "gpt", "one", NOON, Usage(100, 20, "reported", 40, 10, 5), 150),
-        ("a2", "ana", "claude", "one", NOON + 1, Usage(10, 5, "counted"), 15),
-        ("a3", "ana", "gpt", None, NOON + DAY, Usage(1000, 0, "reported"), 1000),
-        ("b1", "bruno", "gpt", "two", NOON + 2, Usage(7, 3, "estimated"), 10),
+        ("a1", "ana", "gpt", "one", NOON, Usage(100, 20, "reported", 40, 10, 5, 28, 1500), 1_234_500),
+        ("a2", "ana", "claude", "one", NOON + 1, Usage(10, 5, "counted"), None),
+        ("a3", "ana", "gpt", None, NOON + DAY, Usage(1000, 0, "reported"), 1),
+        ("b1", "bruno", "gpt", "two", NOON + 2, Usage(7, 3, "estimated"), None),
     ]
-    for name, user, model, conversation, now, usage, billed in calls:
+    for name, user, model, conversation, now, usage, cost in calls:
         call = ask(name, user, conversation=conversation)
         call = replace(call, details=replace(call.details, model=model))
-        ended = Outcome(usage, billed, status=200, interrupted=name == "a2", duration_ms=1234)
+        ended = Outcome(usage, 200, name == "a2", 1234, cost_nano_usd=cost)
         books.run(
             lambda tx, call=call, ended=ended, now=now: reservations.bill(tx, call, ended, books.new, (), now, now)
         )
@@ -101,8 +101,10 @@ def test_an_event_is_written_like_this(story):
         "output_tokens": 20,
         "reasoning_tokens": 5,
         "total_tokens": 120,
+        "images": 28,
+        "audio_seconds": 1.5,
         "billed_tokens": 150,
-        "cost_usd": None,
+        "cost_usd": 0.0012345,
         "basis": "reported",
         "duration_ms": 1234,
         "conversation": "one",
@@ -132,13 +134,22 @@ def test_a_group_sums_its_calls(story):
         "calls": 3,
         "input_tokens": 1110,
         "cached_input_tokens": 40,
+        "cache_write_tokens": 10,
         "output_tokens": 25,
         "reasoning_tokens": 5,
         "total_tokens": 1135,
+        "images": 28,
+        "audio_seconds": 1.5,
         "billed_tokens": 1165,
-        "reported_percent": 98.7,
+        "cost_usd": 0.001234501,
+        "unpriced_calls": 1,
+        "reported_percent": 98.6,
+        "counted_percent": 1.3,
+        "estimated_percent": 0.0,
     }
-    assert (second["user"], second["billed_tokens"], second["reported_percent"]) == ("bruno", 10, 0.0)
+    assert (second["user"], second["billed_tokens"], second["estimated_percent"]) == ("bruno", 10, 100.0)
+    # What is not known is not nothing.
+    assert (second["cost_usd"], second["unpriced_calls"]) == (None, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +180,41 @@ def test_nothing_used_is_an_empty_report(books):
     assert reports.usage_events(books.tx) == []
 
 
-def test_calls_that_cost_nothing_have_no_share(books):
+def test_calls_without_tokens_have_no_share(books):
     books.open()
     books.spend(0)
-    assert reports.usage(books.tx, "user")[0]["reported_percent"] == 0.0
+    (row,) = reports.usage(books.tx, "user")
+    assert (row["reported_percent"], row["counted_percent"], row["estimated_percent"]) == (0.0, 0.0, 0.0)
+
+
+def test_the_shares_are_of_the_tokens_also_where_they_are_free(books):
+    books.open()
+    books.rate("*", input="0", output="0")
+    books.spend(100)
+    (row,) = reports.usage(books.tx, "user")
+    assert (row["billed_tokens"], row["reported_percent"]) == (0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("nano", "usd"), [(None, None), (0, 0.0), (1, 1e-9), (123_456_789_012, 123.456789012), (3 * 10**9, 3.0)]
+)
+def test_a_cost_is_exact_to_the_ninth_decimal_and_unknown_is_not_free(books, nano, usd):
+    books.open_with(1000)
+    books.hold("one", 10)
+    books.end("one", replace(outcome(10), cost_nano_usd=nano))
+    assert reports.usage_events(books.tx)[0]["cost_usd"] == usd
+    assert reports.usage(books.tx, "user")[0]["cost_usd"] == usd
+
+
+def test_models_without_a_price_are_listed_the_most_calls_first(story):
+    story.spend(5)
+    story.spend(6)
+    assert reports.unpriced(story.tx) == [
+        {"provider": "openai", "model": "gpt-4o", "calls": 2, "total_tokens": 11},
+        {"provider": "openai", "model": "claude", "calls": 1, "total_tokens": 15},
+        {"provider": "openai", "model": "gpt", "calls": 1, "total_tokens": 10},
+    ]
+    assert [row["model"] for row in reports.unpriced(story.tx, NOON + 1, NOON + 2)] == ["claude"]
 
 
 def test_holds_are_the_pending_reservations_oldest_first(books):

@@ -1,12 +1,16 @@
 """Reservations: who may go, how much is held, and that each call is charged once whatever happens to it."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.ledger.support import DAY, LIFE, NOON, ZONE, ask, moment, outcome
 
 from solaris_meter.errors import LedgerError, UnknownName
 from solaris_meter.ledger import reservations
 from solaris_meter.ledger.accounts import NewAccount
+from solaris_meter.ledger.rates import KINDS, format_rate
 from solaris_meter.ledger.reservations import MustCount, MustWait, Refused, Reserved
+from solaris_meter.models import Usage
 
 APRIL = moment("2026-04-01T00:00")
 
@@ -196,6 +200,7 @@ def test_a_reservation_keeps_what_the_call_was(thousand):
         "created_at_ms": NOON,
         "expires_at_ms": NOON + LIFE,
         "closed_at_ms": None,
+        "rates": None,
     }
 
 
@@ -380,6 +385,9 @@ def test_what_a_dead_process_left_is_charged_at_its_floor(thousand):
         "billed_tokens": 40,
         "basis": "estimated",
         "duration_ms": 7,
+        "images": 0,
+        "audio_ms": 0,
+        "cost_nano_usd": None,
     }
 
 
@@ -495,3 +503,197 @@ def test_a_bill_of_nobody_is_refused_where_accounts_are_not_created(books):
     with pytest.raises(UnknownName, match="nobody"):
         bill(books, "late", 300, "nobody")
     assert books.count("reservations") == 0
+
+
+# rates
+
+
+def test_a_call_holds_billed_tokens_and_is_told_what_of_its_answer_they_pay_for(thousand):
+    thousand.rate("gpt-4o", input="0.5", output="2")
+    decision = thousand.reserve("one", prompt=301, output=100)
+    assert isinstance(decision, Reserved)
+    assert (decision.tokens, decision.output_tokens) == (151 + 200, 100)
+    assert thousand.account().reserved == 351
+
+
+def test_an_input_is_held_at_the_dearest_rate_it_may_have(thousand):
+    thousand.rate("gpt-4o", input="1", cached_input="0.1", cache_write="1.25")
+    thousand.hold("one", 125, prompt=100)
+    assert thousand.end("one", Usage(100, 0, "reported", cached_input_tokens=100)).standing.balance == 990
+
+
+def test_pictures_and_sound_are_held_with_the_input(thousand):
+    thousand.rate("gpt-4o", image="200", second="0.5")
+    decision = thousand.reserve("one", prompt=10, output=30, images=2, audio_ms=3001)
+    assert isinstance(decision, Reserved)
+    assert (decision.tokens, decision.output_tokens) == (10 + 400 + 2 + 30, 30)
+    settled = thousand.end("one", Usage(10, 0, "reported", images=2, audio_ms=3001))
+    assert settled.standing.balance == 1000 - 412
+    row = thousand.tx.row("SELECT images, audio_ms, billed_tokens FROM usage_events")
+    assert tuple(row) == (2, 3001, 412)
+
+
+def test_a_reservation_carries_the_rates_that_are_not_one(thousand):
+    thousand.rate("gpt-4o", input="15", cached_input="15", output="1")
+    thousand.reserve("one", prompt=1)
+    assert thousand.tx.value("SELECT rates FROM reservations") == '{"input":15000000}'
+
+
+@pytest.mark.parametrize(("rate", "bound", "counts"), [("15", 6, False), ("15", 7, True), ("0.1", 1000, False)])
+def test_the_bound_is_measured_in_billed_tokens(thousand, rate, bound, counts):
+    thousand.rate("gpt-4o", input=rate)
+    assert isinstance(thousand.reserve("one", prompt=bound, exact=False), MustCount) is counts
+
+
+def test_what_counting_cannot_make_less_is_not_counted(thousand):
+    thousand.rate("gpt-4o", input="0", image="300")
+    assert isinstance(thousand.reserve("one", prompt=10**6, images=2, exact=False), Reserved)
+
+
+def test_a_dear_model_waits_where_a_cheap_one_goes(thousand):
+    thousand.rate("dear", input="15", output="15")
+    thousand.hold("one", 900)
+    assert isinstance(thousand.reserve("two", prompt=7, model="dear"), MustWait)
+    assert isinstance(thousand.reserve("three", prompt=7), Reserved)
+
+
+def test_a_strict_account_gets_as_much_of_a_dear_answer_as_is_left(thousand):
+    thousand.rate("gpt-4o", input="1", output="15")
+    decision = thousand.reserve("one", prompt=900, output=1024, overdraft="strict")
+    assert isinstance(decision, Reserved)
+    assert (decision.tokens, decision.output_tokens) == (1000, 6)
+    assert thousand.end("one", Usage(900, 6, "reported")).standing.balance == 10
+
+
+@pytest.mark.parametrize(("prompt", "rate", "goes"), [(985, "15", True), (986, "15", False), (999, "0.1", True)])
+def test_a_strict_account_is_refused_where_not_one_token_of_an_answer_is_left(thousand, prompt, rate, goes):
+    thousand.rate("gpt-4o", input="1", output=rate)
+    decision = thousand.reserve("one", prompt=prompt, output=1024, overdraft="strict")
+    assert isinstance(decision, Reserved) is goes
+
+
+def test_a_strict_account_gets_ten_tokens_for_one_at_a_tenth(thousand):
+    thousand.rate("gpt-4o", input="0.1", output="0.1")
+    decision = thousand.reserve("one", prompt=9900, output=1024, overdraft="strict")
+    assert isinstance(decision, Reserved)
+    assert (decision.tokens, decision.output_tokens) == (1000, 100)
+    assert thousand.end("one", Usage(9900, 100, "reported")).standing.balance == 0
+
+
+def test_a_soft_account_lets_a_dear_call_go_with_what_is_left(thousand):
+    thousand.rate("gpt-4o", input="15", output="15")
+    decision = thousand.reserve("one", prompt=60, output=1024)
+    assert isinstance(decision, Reserved)
+    assert (decision.tokens, decision.output_tokens) == (1000, 6)
+    assert thousand.end("one", Usage(60, 50, "reported")).standing.balance == -650
+
+
+@pytest.mark.parametrize("overdraft", ["soft", "strict"])
+def test_a_free_answer_gets_what_it_wishes_and_holds_nothing(thousand, overdraft):
+    thousand.rate("gpt-4o", output="0")
+    decision = thousand.reserve("one", prompt=1000, output=10, wish=5000, overdraft=overdraft)
+    assert isinstance(decision, Reserved)
+    assert (decision.tokens, decision.output_tokens) == (1000, 5000)
+    assert thousand.extend("one", 300) == 300
+    assert thousand.account().reserved == 1000
+    assert thousand.end("one", Usage(1000, 9999, "reported")).standing.balance == 0
+
+
+def test_a_free_call_waits_for_nobody(thousand):
+    thousand.rate("free", input="0", output="0")
+    thousand.hold("one", 1000)
+    assert isinstance(thousand.reserve("two", prompt=10**9, output=10, model="free"), Reserved)
+    thousand.take(500)
+    decision = thousand.reserve("three", prompt=10**9, output=10, model="free")
+    assert isinstance(decision, Reserved)
+    assert decision.tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "asked", "held", "granted"),
+    [("15", 10, 150, 10), ("15", 100, 700, 46), ("0.1", 1024, 103, 1030), ("0.3", 1, 1, 3), ("1", 900, 700, 700)],
+)
+def test_an_extension_is_asked_for_in_tokens_of_the_answer_and_held_in_billed_ones(
+    thousand, rate, asked, held, granted
+):
+    thousand.rate("gpt-4o", input="1", output=rate)
+    thousand.hold("one", 300)
+    assert thousand.extend("one", asked) == granted
+    assert thousand.account().reserved == 300 + held
+
+
+def test_a_rate_that_is_changed_under_a_running_call_is_not_its_own(thousand):
+    thousand.rate("gpt-4o", input="2", output="3")
+    thousand.hold("one", 2 * 50 + 3 * 10, prompt=50, output=10)
+    thousand.rate("gpt-4o", NOON, input="100", output="100")
+    assert thousand.extend("one", 10, NOON + 1) == 10
+    assert thousand.account().reserved == 160
+    assert thousand.end("one", Usage(50, 20, "reported"), NOON + 2).standing.balance == 840
+    assert isinstance(thousand.reserve("two", prompt=50, overdraft="strict", now=NOON + 3), Refused)
+
+
+def test_what_a_dead_process_left_is_charged_at_the_rates_it_began_with(thousand):
+    thousand.rate("gpt-4o", input="2.5")
+    thousand.hold("left", 250, prompt=100, floor=41, owner="dead")
+    thousand.rate("gpt-4o", NOON, input="100")
+    thousand.recover(NOON + 7)
+    assert thousand.balance() == 1000 - 103
+
+
+def test_a_bill_is_paid_at_the_rates_of_the_time_it_was_opened(thousand):
+    thousand.rate("gpt-4o", NOON, input="2")
+    thousand.rate("gpt-4o", NOON + 10, input="15")
+    assert bill(thousand, "late", 100, opened=NOON + 9, now=NOON + 20).standing.balance == 800
+    assert bill(thousand, "later", 10, opened=NOON + 10, now=NOON + 20).standing.balance == 650
+    assert bill(thousand, "early", 10, opened=NOON - 1, now=NOON + 20).standing.balance == 640
+
+
+def test_a_bill_of_a_call_that_was_reserved_is_paid_at_the_rates_of_its_reservation(thousand):
+    thousand.rate("gpt-4o", NOON, input="2")
+    thousand.hold("late", 200, prompt=100)
+    thousand.rate("gpt-4o", NOON, input="15")
+    assert bill(thousand, "late", 100, opened=NOON, now=NOON + 20).standing.balance == 800
+
+
+def test_thresholds_are_crossed_in_billed_tokens(thousand):
+    thousand.rate("gpt-4o", input="8")
+    thousand.hold("one", 800, prompt=100)
+    assert thousand.settle("one", 100).crossed == (80,)
+
+
+def test_a_strict_account_is_never_in_debt_while_answers_keep_to_what_they_got(books):
+    books.tx.execute("PRAGMA synchronous=OFF")
+    micro = st.sampled_from([0, 1, 100_000, 333_333, 999_999, 10**6, 2_500_001, 15 * 10**6])
+    seen: list[str] = []
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        rates=st.fixed_dictionaries(dict.fromkeys(KINDS, micro)),
+        balance=st.integers(1, 3000),
+        prompt=st.integers(0, 2000),
+        output=st.integers(1, 1000),
+        wish=st.integers(0, 3000),
+        images=st.integers(0, 2),
+        audio_ms=st.integers(0, 5000),
+        extensions=st.lists(st.integers(1, 500), max_size=4),
+        cached=st.floats(0, 1),
+        written=st.floats(0, 1),
+    )
+    def run(rates, balance, prompt, output, wish, images, audio_ms, extensions, cached, written):
+        name = f"user-{len(seen)}"
+        seen.append(name)
+        books.open_with(balance, name)
+        books.rate(name, **{kind: format_rate(micro) for kind, micro in rates.items()})
+        paid = {"images": images, "audio_ms": audio_ms}
+        decision = books.reserve(
+            name, name, prompt=prompt, output=output, wish=wish, overdraft="strict", model=name, **paid
+        )
+        if not isinstance(decision, Reserved):
+            return
+        assert decision.output_tokens >= 1
+        written_tokens = decision.output_tokens + sum(books.extend(name, more) for more in extensions)
+        parts = {"cached_input_tokens": int(prompt * cached), "cache_write_tokens": int(prompt * written)}
+        settled = books.end(name, Usage(prompt, written_tokens, "reported", **parts, **paid))
+        assert settled.standing.balance >= 0
+
+    run()

@@ -1,9 +1,12 @@
 """The check: everything recomputed from the entries, and each account that differs named."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from solaris_meter.ledger.database import Connection
+from solaris_meter.ledger.database import Connection, Row
+from solaris_meter.ledger.rates import Rates
+from solaris_meter.models import Usage
 
 # Each query returns (account, what, is, should): one row for each thing that is not as its history says.
 _CHECKS = (
@@ -104,8 +107,38 @@ def run(tx: Connection) -> Report:
         for query in _CHECKS
         for row in tx.rows(f"SELECT * FROM ({query}) AS lines WHERE found <> expected ORDER BY account, what")  # noqa: S608
     ]
+    problems += sorted(_wrongly_billed(tx), key=lambda problem: (problem["user"], problem["what"]))
     return Report(
         accounts=tx.value("SELECT count(*) FROM accounts"),
         entries=tx.value("SELECT count(*) FROM entries"),
         problems=problems,
     )
+
+
+def _wrongly_billed(tx: Connection) -> Iterator[dict[str, Any]]:
+    """The events that do not cost what the rates of their reservation make of their usage."""
+    for row in tx.rows(
+        "SELECT accounts.user_id, reservations.rates, usage_events.* FROM usage_events"
+        " JOIN reservations ON reservations.id = usage_events.id JOIN accounts ON accounts.id = usage_events.account_id"
+    ):
+        expected = _billed(row)
+        if row["billed_tokens"] != expected:
+            what = f"billed tokens of event {row['id']}"
+            yield {"user": row["user_id"], "what": what, "found": row["billed_tokens"], "expected": expected}
+
+
+def _billed(row: Row) -> int | None:
+    """What an event must cost; None where its reservation's rates cannot be read."""
+    usage = Usage(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        basis=row["basis"],
+        cached_input_tokens=row["cached_input_tokens"],
+        cache_write_tokens=row["cache_write_tokens"],
+        images=row["images"],
+        audio_ms=row["audio_ms"],
+    )
+    try:
+        return Rates.decode(row["rates"]).billed(usage)
+    except ValueError:
+        return None

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 
-from solaris_meter.ledger import reservations
+from solaris_meter.ledger import audits, reservations
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import Engine
 from solaris_meter.ledger.journal import Journal, Unsettled
@@ -61,6 +61,10 @@ class Ledger:
             )
         )
 
+    def price(self, reservation_id: str, cost_nano_usd: int) -> "Future[None]":
+        """See `reservations.price`."""
+        return self._writer.submit(lambda tx: reservations.price(tx, reservation_id, cost_nano_usd))
+
     def void(self, reservation_id: str, now_ms: int) -> "Future[Standing | None]":
         """See `reservations.void`."""
         return self._writer.submit(lambda tx: reservations.void(tx, reservation_id, now_ms))
@@ -74,6 +78,10 @@ class Ledger:
         return self._writer.submit(
             lambda tx: reservations.recover(tx, self.owner, running, self._engine.is_alive, self._thresholds, now_ms)
         )
+
+    def audit(self, usage_event_id: str, counted_input: int, counted_output: int | None) -> "Future[bool]":
+        """See `audits.record`."""
+        return self._writer.submit(lambda tx: audits.record(tx, usage_event_id, counted_input, counted_output))
 
     def keep(self, call: Unsettled) -> None:
         """Journal a call that the database could not take. Raises OSError."""

@@ -15,6 +15,13 @@ def m001_ledger(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@steps()
+def m002_rates(db: Database) -> None:
+    """Rates and the ones each call began with, costs, pictures and sound, audits."""
+    for statement in _M002.split("\n\n"):
+        db.conn.execute(statement)
+
+
 def pending(db: Database) -> list[str]:
     """The names of the steps that this database lacks."""
     return [step.name for step in steps.pending(db)]
@@ -181,4 +188,38 @@ CREATE TABLE alerts (
     at_ms INTEGER NOT NULL,
     usage_event_id TEXT NOT NULL REFERENCES usage_events (id),
     UNIQUE (account_id, period_start_ms, threshold)
+) STRICT"""
+
+_M002 = """\
+CREATE TABLE rates (
+    id INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    pattern TEXT NOT NULL CHECK (pattern <> ''),
+    kind TEXT NOT NULL CHECK (kind IN ('input', 'cached_input', 'cache_write', 'output', 'image', 'second')),
+    micro INTEGER CHECK (micro >= 0),
+    note TEXT
+) STRICT
+
+CREATE INDEX rates_by_pattern ON rates (pattern, kind, at_ms)
+
+CREATE TRIGGER rates_keep BEFORE UPDATE ON rates BEGIN
+    SELECT RAISE(ABORT, 'rates are append-only: set them anew');
+END
+
+CREATE TRIGGER rates_stay BEFORE DELETE ON rates BEGIN
+    SELECT RAISE(ABORT, 'rates are append-only: set them anew');
+END
+
+ALTER TABLE reservations ADD COLUMN rates TEXT CHECK (rates <> '')
+
+ALTER TABLE usage_events ADD COLUMN images INTEGER NOT NULL DEFAULT 0 CHECK (images >= 0)
+
+ALTER TABLE usage_events ADD COLUMN audio_ms INTEGER NOT NULL DEFAULT 0 CHECK (audio_ms >= 0)
+
+ALTER TABLE usage_events ADD COLUMN cost_nano_usd INTEGER CHECK (cost_nano_usd >= 0)
+
+CREATE TABLE audits (
+    usage_event_id TEXT PRIMARY KEY REFERENCES usage_events (id),
+    counted_input INTEGER NOT NULL CHECK (counted_input >= 0),
+    counted_output INTEGER CHECK (counted_output >= 0)
 ) STRICT"""

@@ -93,33 +93,43 @@ def usage(
     since_ms: int | None = None,
     until_ms: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Sums over the calls of each user, model, conversation or day (UTC), the largest first; days in order."""
+    """Sums over the calls of each user, model, conversation or day (UTC), the largest first; days in order.
+
+    `cost_usd` is the sum of the known costs, None where none is known; `unpriced_calls` are those without. The last
+    three say how sure the tokens (input and output) are, as shares in percent.
+    """
     key = "at_ms / 86400000" if by == "day" else _GROUP[by]
     order = "grouped" if by == "day" else "billed_tokens DESC, grouped"
     rows = tx.rows(
         f"SELECT {key} AS grouped, count(*) AS calls, sum(input_tokens) AS input_tokens,"  # noqa: S608  (constants)
-        " sum(cached_input_tokens) AS cached_input_tokens, sum(output_tokens) AS output_tokens,"
-        " sum(reasoning_tokens) AS reasoning_tokens, sum(billed_tokens) AS billed_tokens,"
-        " sum(CASE basis WHEN 'reported' THEN billed_tokens ELSE 0 END) AS reported_tokens"
+        " sum(cached_input_tokens) AS cached_input_tokens, sum(cache_write_tokens) AS cache_write_tokens,"
+        " sum(output_tokens) AS output_tokens, sum(reasoning_tokens) AS reasoning_tokens, sum(images) AS images,"
+        " sum(audio_ms) AS audio_ms, sum(billed_tokens) AS billed_tokens, sum(cost_nano_usd) AS cost_nano_usd,"
+        " count(*) - count(cost_nano_usd) AS unpriced_calls,"
+        " sum(CASE basis WHEN 'reported' THEN input_tokens + output_tokens ELSE 0 END) AS reported_tokens,"
+        " sum(CASE basis WHEN 'counted' THEN input_tokens + output_tokens ELSE 0 END) AS counted_tokens,"
+        " sum(CASE basis WHEN 'estimated' THEN input_tokens + output_tokens ELSE 0 END) AS estimated_tokens"
         f" FROM ({_EVENTS}) AS events GROUP BY grouped ORDER BY {order}",
         account=account_id,
         since=since_ms,
         until=until_ms,
     )
     return [
-        {
-            by: to_iso(row["grouped"] * 86_400_000)[:10] if by == "day" else row["grouped"],
-            "calls": row["calls"],
-            "input_tokens": row["input_tokens"],
-            "cached_input_tokens": row["cached_input_tokens"],
-            "output_tokens": row["output_tokens"],
-            "reasoning_tokens": row["reasoning_tokens"],
-            "total_tokens": row["input_tokens"] + row["output_tokens"],
-            "billed_tokens": row["billed_tokens"],
-            "reported_percent": _percent(row["reported_tokens"], row["billed_tokens"]),
-        }
-        for row in rows
+        {by: to_iso(row["grouped"] * 86_400_000)[:10] if by == "day" else row["grouped"]} | _sums(row) for row in rows
     ]
+
+
+def unpriced(tx: Connection, since_ms: int | None = None, until_ms: int | None = None) -> list[dict[str, Any]]:
+    """The models with calls whose cost is not known, those with the most such calls first."""
+    rows = tx.rows(
+        "SELECT provider, model, count(*) AS calls, sum(input_tokens + output_tokens) AS total_tokens"  # noqa: S608
+        f" FROM ({_EVENTS}) AS events WHERE cost_nano_usd IS NULL GROUP BY provider, model"
+        " ORDER BY calls DESC, total_tokens DESC, provider, model",
+        account=None,
+        since=since_ms,
+        until=until_ms,
+    )
+    return [{name: row[name] for name in ("provider", "model", "calls", "total_tokens")} for row in rows]
 
 
 def holds(tx: Connection) -> list[dict[str, Any]]:
@@ -160,13 +170,41 @@ def _event(row: Row) -> dict[str, Any]:
         "output_tokens": row["output_tokens"],
         "reasoning_tokens": row["reasoning_tokens"],
         "total_tokens": row["input_tokens"] + row["output_tokens"],
+        "images": row["images"],
+        "audio_seconds": row["audio_ms"] / 1000,
         "billed_tokens": row["billed_tokens"],
-        "cost_usd": None,
+        "cost_usd": _usd(row["cost_nano_usd"]),
         "basis": row["basis"],
         "duration_ms": row["duration_ms"],
         "conversation": row["conversation"],
         "recovered": bool(row["recovered"]),
     }
+
+
+def _sums(row: Row) -> dict[str, Any]:
+    total = row["input_tokens"] + row["output_tokens"]
+    return {
+        "calls": row["calls"],
+        "input_tokens": row["input_tokens"],
+        "cached_input_tokens": row["cached_input_tokens"],
+        "cache_write_tokens": row["cache_write_tokens"],
+        "output_tokens": row["output_tokens"],
+        "reasoning_tokens": row["reasoning_tokens"],
+        "total_tokens": total,
+        "images": row["images"],
+        "audio_seconds": row["audio_ms"] / 1000,
+        "billed_tokens": row["billed_tokens"],
+        "cost_usd": _usd(row["cost_nano_usd"]),
+        "unpriced_calls": row["unpriced_calls"],
+        "reported_percent": _percent(row["reported_tokens"], total),
+        "counted_percent": _percent(row["counted_tokens"], total),
+        "estimated_percent": _percent(row["estimated_tokens"], total),
+    }
+
+
+def _usd(nano: int | None) -> float | None:
+    """Thousand-millionths of a US dollar in dollars. What is not known is not 0."""
+    return None if nano is None else round(nano / 1_000_000_000, 9)
 
 
 def _percent(part: int, whole: int) -> float:

@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from solaris_meter.errors import LedgerError
-from solaris_meter.ledger import accounts, alerts, entries, grants, renewals
+from solaris_meter.ledger import accounts, alerts, entries, grants, rates, renewals
 from solaris_meter.ledger.accounts import Account, NewAccount
 from solaris_meter.ledger.database import Connection, Row
+from solaris_meter.ledger.rates import Rates
 from solaris_meter.models import CallDetails, Caller, Overdraft, Standing, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a call asks for. Token counts are billed tokens.
+    """What a call asks for. Token counts are the model's tokens; the rates in force make billed tokens of them.
 
     `input_tokens` is exact or, with `exact` false, an upper bound. `output_tokens` is what must be free for the answer
     to begin; up to `output_wish` is taken where it is free (a call whose answer cannot be extended). `input_floor` is
-    what the call costs if its process dies.
+    the input that is charged if the call's process dies. `images` pictures and `audio_ms` milliseconds of sound will
+    be paid besides the tokens; they are held with the input.
     """
 
     id: str
@@ -35,11 +37,17 @@ class Ask:
     overdraft: Overdraft
     owner: str
     expires_at_ms: int
+    images: int = 0
+    audio_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The call may go: `tokens` are held for it, `output_tokens` of them for its answer."""
+    """The call may go: `tokens` billed tokens are held for it.
+
+    What they leave after the input pays for `output_tokens` tokens of the model's answer, which may be more than was
+    asked for where a billed token pays for several. Where output is free: what was wished for.
+    """
 
     id: str
     tokens: int
@@ -74,14 +82,18 @@ Decision = Reserved | Refused | MustWait | MustCount
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended. `billed_tokens` is what leaves the balance; `status` the upstream's HTTP status."""
+    """How a call ended. `status` is the upstream's HTTP status.
+
+    `cost_nano_usd` is what the provider takes for it, in thousand-millionths of a US dollar; None where that is not
+    known.
+    """
 
     usage: Usage
-    billed_tokens: int
     status: int
     interrupted: bool
     duration_ms: int
     recovered: bool = False
+    cost_nano_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,10 @@ class Settled:
 
 
 def reserve(tx: Connection, ask: Ask, new: NewAccount, now_ms: int) -> Decision:
-    """Decide whether a call may go, and hold the tokens for it if so (design of admission: see metering.admission)."""
+    """Decide whether a call may go, and hold the tokens for it if so (design of admission: see metering.admission).
+
+    The rates that are in force now become the call's own.
+    """
     caller = ask.caller
     if not new.create and accounts.lock(tx, caller.user) is None:
         return Refused("account_unknown", None)
@@ -107,29 +122,36 @@ def reserve(tx: Connection, ask: Ask, new: NewAccount, now_ms: int) -> Decision:
         return Refused("account_blocked", standing)
     if account.balance <= 0:
         return Refused("tokens_exhausted", standing)
-    available = standing.available
-    if not ask.exact and ask.input_tokens * 10 > available:
+    own = _rates(tx, ask, now_ms)
+    wish = max(ask.output_tokens, ask.output_wish)
+    read = own.billed_input(ask.input_tokens, ask.images, ask.audio_ms)
+    available = max(0, standing.available)  # an allowance that expired under running calls leaves less than nothing
+    if not ask.exact and own.billed_input(ask.input_tokens) * 10 > available:
         return MustCount(standing)
-    if available >= ask.input_tokens + ask.output_tokens:
-        tokens = min(available, ask.input_tokens + max(ask.output_tokens, ask.output_wish))
+    if available >= read + own.billed_output(ask.output_tokens):
+        tokens = min(available, read + own.billed_output(wish))
     elif account.reserved > 0:
         return MustWait(standing)
-    elif ask.overdraft == "strict" and available <= ask.input_tokens:
+    elif ask.overdraft == "strict" and (read > available or own.output_for(available - read, wish) == 0):
         return Refused("tokens_exhausted", standing)
     else:
         tokens = available
-    _insert(tx, account, ask, tokens, now_ms)
+    _insert(tx, account, ask, own, tokens, now_ms)
     standing = replace(standing, reserved=standing.reserved + tokens)
-    return Reserved(ask.id, tokens, max(0, tokens - ask.input_tokens), standing)
+    return Reserved(ask.id, tokens, own.output_for(tokens - read, wish), standing)
 
 
 def extend(tx: Connection, reservation_id: str, tokens: int, expires_at_ms: int) -> int:
-    """Hold up to `tokens` more for a running call; how many there were to hold (0: nothing is left)."""
+    """Hold what `tokens` more of the answer cost, as far as it is there; for how many that pays (0: nothing is left).
+
+    They may be more than was asked for where a billed token pays for several.
+    """
     pending = _lock_pending(tx, reservation_id)
     if pending is None:
         return 0
-    account, _ = pending
-    granted = max(0, min(tokens, account.standing.available))
+    account, row = pending
+    own = Rates.decode(row["rates"])
+    granted = max(0, min(own.billed_output(tokens), account.standing.available))
     tx.execute(
         "UPDATE reservations SET reserved = reserved + :tokens, expires_at_ms = :expires WHERE id = :id",
         tokens=granted,
@@ -137,13 +159,13 @@ def extend(tx: Connection, reservation_id: str, tokens: int, expires_at_ms: int)
         id=reservation_id,
     )
     _change_reserved(tx, account, granted)
-    return granted
+    return own.output_for(granted, tokens)
 
 
 def settle(tx: Connection, reservation_id: str, outcome: Outcome, thresholds: Iterable[int], now_ms: int) -> Settled:
-    """Charge a call: its usage event, its usage entry, and the alerts it sets off. Debt is possible.
+    """Charge a call at the rates it began with: its usage event, its usage entry, and the alerts it sets off.
 
-    Raises LedgerError for a reservation that never was, or that was voided.
+    Debt is possible. Raises LedgerError for a reservation that never was, or that was voided.
     """
     pending = _lock_pending(tx, reservation_id)
     if pending is None:
@@ -151,6 +173,15 @@ def settle(tx: Connection, reservation_id: str, outcome: Outcome, thresholds: It
     account, row = pending
     account = renewals.up_to_date(tx, account, now_ms)
     return _charge(tx, account, row, outcome, thresholds, now_ms)
+
+
+def price(tx: Connection, reservation_id: str, cost_nano_usd: int) -> None:
+    """Note what a settled call cost, which was not known when it was settled. What was known stays."""
+    tx.execute(
+        "UPDATE usage_events SET cost_nano_usd = :cost WHERE id = :id AND cost_nano_usd IS NULL",
+        cost=cost_nano_usd,
+        id=reservation_id,
+    )
 
 
 def void(tx: Connection, reservation_id: str, now_ms: int) -> Standing | None:
@@ -212,19 +243,27 @@ def owner(tx: Connection, reservation_id: str) -> str | None:
 def bill(
     tx: Connection, ask: Ask, outcome: Outcome, new: NewAccount, thresholds: Iterable[int], opened_ms: int, now_ms: int
 ) -> Settled:
-    """Charge a call that was served while the ledger was away: reserve nothing, and settle. Repeating is harmless."""
+    """Charge a call that was served while the ledger was away, at the rates that were in force when it was opened.
+
+    Nothing is reserved. Repeating is harmless.
+    """
     if tx.row("SELECT 1 AS known FROM reservations WHERE id = :id", id=ask.id) is None:
         account = renewals.touch(tx, ask.caller.user, now_ms, new, ask.caller.email)
-        _insert(tx, account, ask, 0, opened_ms)
+        _insert(tx, account, ask, _rates(tx, ask, opened_ms), 0, opened_ms)
     return settle(tx, ask.id, outcome, thresholds, now_ms)
 
 
-def _insert(tx: Connection, account: Account, ask: Ask, tokens: int, now_ms: int) -> None:
+def _rates(tx: Connection, ask: Ask, at_ms: int) -> Rates:
+    return rates.resolve(tx, ask.details.provider, ask.details.model, at_ms)
+
+
+def _insert(tx: Connection, account: Account, ask: Ask, own: Rates, tokens: int, now_ms: int) -> None:
     details = ask.details
     tx.execute(
         "INSERT INTO reservations (id, account_id, state, reserved, input_floor, owner, provider, model, dialect,"
-        " endpoint, stream, conversation, created_at_ms, expires_at_ms) VALUES (:id, :account, 'pending', :tokens,"
-        " :floor, :owner, :provider, :model, :dialect, :endpoint, :stream, :conversation, :now, :expires)",
+        " endpoint, stream, conversation, created_at_ms, expires_at_ms, rates) VALUES (:id, :account, 'pending',"
+        " :tokens, :floor, :owner, :provider, :model, :dialect, :endpoint, :stream, :conversation, :now, :expires,"
+        " :rates)",
         id=ask.id,
         account=account.id,
         tokens=tokens,
@@ -238,6 +277,7 @@ def _insert(tx: Connection, account: Account, ask: Ask, tokens: int, now_ms: int
         conversation=ask.caller.conversation,
         now=now_ms,
         expires=ask.expires_at_ms,
+        rates=own.encode(),
     )
     _change_reserved(tx, account, tokens)
 
@@ -272,12 +312,13 @@ def _charge(
     tx: Connection, account: Account, row: Row, outcome: Outcome, thresholds: Iterable[int], now_ms: int
 ) -> Settled:
     usage = outcome.usage
+    billed = Rates.decode(row["rates"]).billed(usage)
     account = _close(tx, account, row, "settled", now_ms)
     tx.execute(
         "INSERT INTO usage_events (id, account_id, at_ms, status, interrupted, recovered, input_tokens,"
-        " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, billed_tokens, basis, duration_ms)"
-        " VALUES (:id, :account, :now, :status, :interrupted, :recovered, :input, :cached, :cache_write, :output,"
-        " :reasoning, :billed, :basis, :duration)",
+        " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, images, audio_ms, billed_tokens,"
+        " cost_nano_usd, basis, duration_ms) VALUES (:id, :account, :now, :status, :interrupted, :recovered, :input,"
+        " :cached, :cache_write, :output, :reasoning, :images, :audio, :billed, :cost, :basis, :duration)",
         id=row["id"],
         account=account.id,
         now=now_ms,
@@ -289,14 +330,17 @@ def _charge(
         cache_write=usage.cache_write_tokens,
         output=usage.output_tokens,
         reasoning=usage.reasoning_tokens,
-        billed=outcome.billed_tokens,
+        images=usage.images,
+        audio=usage.audio_ms,
+        billed=billed,
+        cost=outcome.cost_nano_usd,
         basis=usage.basis,
         duration=outcome.duration_ms,
     )
-    split = grants.burn(tx, account, outcome.billed_tokens)
+    split = grants.burn(tx, account, billed)
     account, _ = entries.post(tx, account, "usage", split, now_ms, usage_event_id=row["id"])
-    tx.execute("UPDATE accounts SET used = used + :billed WHERE id = :id", billed=outcome.billed_tokens, id=account.id)
-    account = replace(account, used=account.used + outcome.billed_tokens)
+    tx.execute("UPDATE accounts SET used = used + :billed WHERE id = :id", billed=billed, id=account.id)
+    account = replace(account, used=account.used + billed)
     return Settled(account.standing, alerts.record(tx, account, thresholds, row["id"], now_ms))
 
 
@@ -307,7 +351,6 @@ def _recover_one(tx: Connection, account: Account, row: Row, thresholds: Iterabl
         return
     outcome = Outcome(
         Usage(floor, 0, "estimated"),
-        billed_tokens=floor,
         status=0,
         interrupted=True,
         duration_ms=max(0, now_ms - row["created_at_ms"]),

@@ -84,6 +84,27 @@ class Admission(_Table, frozen=True, kw_only=True):
     admission_wait: Annotated[float, Meta(ge=0, le=3600)] = 30.0
 
 
+class Metering(_Table, frozen=True, kw_only=True):
+    """`audit_sample`: the share (0 to 1) of reported calls that LiteLLM counts as well, for `usage --accuracy`."""
+
+    audit_sample: Annotated[float, Meta(ge=0, le=1)] = 0.01
+
+
+class Price(_Table, frozen=True, kw_only=True):
+    """What a model costs in USD: per million tokens, per picture, per second of sound. None: as in LiteLLM's map.
+
+    Of a model that LiteLLM does not know either, cached input and cache writes cost as `input`; what it used besides
+    and has no price makes the price of the call unknown.
+    """
+
+    input: Annotated[float, Meta(ge=0)] | None = None
+    cached_input: Annotated[float, Meta(ge=0)] | None = None
+    cache_write: Annotated[float, Meta(ge=0)] | None = None
+    output: Annotated[float, Meta(ge=0)] | None = None
+    image: Annotated[float, Meta(ge=0)] | None = None
+    second: Annotated[float, Meta(ge=0)] | None = None
+
+
 class Alerts(_Table, frozen=True, kw_only=True):
     """`thresholds`: percentages of the limit whose crossing is recorded, once per period."""
 
@@ -147,12 +168,14 @@ class Settings(_Table, frozen=True, kw_only=True):
     identity: Identity = Identity()
     accounts: Accounts = Accounts()
     admission: Admission = Admission()
+    metering: Metering = Metering()
     alerts: Alerts = Alerts()
     denial: Denial = Denial()
     chat: Chat = Chat()
     purchase: Purchase = Purchase()
     locale: Locale = Locale()
     routes: dict[str, str] = {}
+    prices: dict[str, Price] = {}
     policy: Policy = Policy()
     web: Web = Web()
     observe: Observe = Observe()
@@ -253,7 +276,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             continue
         table, _, key = name.removeprefix("SOLARIS_").lower().partition("_")
         known = getattr(default, table, None) if table in default.__struct_fields__ else None
-        if known is None or not key or (table != "routes" and key not in known.__struct_fields__):
+        keys = () if known is None or isinstance(known, dict) else known.__struct_fields__
+        if not key or (table != "routes" and key not in keys):
             raise SettingsError(f"the environment variable {name} is not a setting (SOLARIS_<TABLE>_<KEY>)")
         is_list = table != "routes" and isinstance(getattr(known, key), tuple)
         found.setdefault(table, {})[key] = (

@@ -2,21 +2,26 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import msgspec
 
 from solaris_meter.ledger.reservations import Ask, Reserved
-from solaris_meter.metering import sse
-from solaris_meter.metering.dialects.dialect import Answer, Dialect, Json, Request
+from solaris_meter.metering import tokens
+from solaris_meter.metering.dialects.dialect import Answer, Dialect, Request
 from solaris_meter.metering.encodings import Decode
+from solaris_meter.metering.framing.framing import MAX_EVENT_BYTES, Event, Framing
+from solaris_meter.metering.framing.sse import ServerSentEvents
 from solaris_meter.metering.slices import Slices
-from solaris_meter.metering.tokens import Count, TokenCounter
-from solaris_meter.models import Basis, Standing, Usage
+from solaris_meter.metering.tokens import Calibration, Count, TokenCounter, ToolCall
+from solaris_meter.models import Basis, PriceTerms, Standing, Usage
 
 log = logging.getLogger(__name__)
+
+_UNSEEN = frozenset({"audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens"})
+_SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,11 @@ class Call:
         self.finished = False
         self._answer = Answer()
         self._counter = counter
-        self._events = sse.Decoder()
+        self._framing: Framing = ServerSentEvents()
+        self._document: bytearray | None = None
         self._decode: Decode | None = None
         self._lost = False
+        self._concluded = False
         self._taken = 0
         self._slices: Slices | None = None
         if terms.reserved is not None:
@@ -88,6 +95,31 @@ class Call:
         """Whether a streamed answer may have to be changed on its way; a compressed one is inflated for that."""
         return self.terms.hides_usage or self.terms.strict
 
+    @property
+    def polled_as(self) -> str | None:
+        """The id by which the caller is going to ask for the answer, where it is still being made."""
+        self._conclude()
+        return self._answer.polled_as
+
+    @property
+    def price_terms(self) -> PriceTerms:
+        """What sets the price besides the usage."""
+        return PriceTerms(**self._answer.terms)
+
+    def begin(self, headers: Mapping[str, str], framing: Framing | None) -> None:
+        """The answer begins; its header names are in lower case. It is fed as `framing` cuts it, or, with None, is
+        one document."""
+        self._answer = Answer()
+        self._concluded = False
+        if framing is None:
+            self._document = bytearray()
+        else:
+            self._framing = framing
+        try:
+            self.dialect.read_headers(self._answer, headers)
+        except Exception:
+            log.exception("call %s: the headers of its answer cannot be read", self.id)
+
     def inflate(self, decode: Decode) -> None:
         """The answer comes compressed; `feed` gives it back inflated where `edits_answer` is true."""
         self._decode = decode
@@ -102,68 +134,143 @@ class Call:
         try:
             plain = self._decode(data) if self._decode else data
         except Exception:
-            return self._lose_track(self._events.pending + data if hides else data)
+            return self._lose_track(self._framing.pending + data if hides else data)
         passed = plain if self.edits_answer else data
+        if self._document is not None:
+            return passed if self._keep(plain) else self._lose_track(passed)
         try:
-            events = self._events.feed(plain)
+            events = self._framing.feed(plain)
         except ValueError:
-            return self._lose_track(self._events.pending if hides else passed)
+            return self._lose_track(self._framing.pending if hides else passed)
         relayed = self._read(events)
         if not hides:
             relayed = passed
         if self.finished or not self._used_up():
             return relayed
         # What is relayed ends with the beginning of the next event, which must not come before the ending.
-        return (relayed if hides else relayed.removesuffix(self._events.pending)) + self._end()
+        return (relayed if hides else relayed.removesuffix(self._framing.pending)) + self._end()
 
     def finish(self) -> bytes:
         """The stream has ended; what is still to be relayed. Never raises."""
-        if self.ended or self._lost:
+        if self.ended or self._lost or self._document is not None:
             return b""
-        relayed = self._read(self._events.flush())
+        relayed = self._read(self._framing.flush())
         return relayed if self.terms.hides_usage else b""
 
     def read_body(self, data: bytes) -> None:
-        """Take in a whole answer that was not streamed. What is neither a JSON object nor events says nothing."""
-        body = _parse(data)
-        if body is not None:
-            self.dialect.read_body(self._answer, body)
-        else:
-            self._read([*self._events.feed(data), *self._events.flush()])  # some servers stream and say it is JSON
+        """Take in a whole answer that was not streamed."""
+        self._document = bytearray(data)
+
+    def read_message(self, data: bytes) -> None:
+        """Take in one message of a session; `finished` when it was the answer's last. Never raises."""
+        self._is_hidden(data)
+
+    def used_up(self) -> bool:
+        """Whether what came is more than the account can pay for (strict). Never raises."""
+        return self._used_up()
 
     async def usage(self, *, client_left: bool) -> Usage | None:
         """What the call used: as reported, and counted where nothing was. None: nothing is owed.
 
-        Nothing is owed for an answer without usage and without text, unless it was the caller who left.
+        Nothing is owed for an answer without usage in which no model gave anything, unless it was the caller who left.
         """
+        self._conclude()
         answer = self._answer
         text = "".join(answer.text)
         read, written = answer.input_tokens, answer.output_tokens
+        by_piece = bool(answer.images or answer.audio_ms)
         if answer.refused_usage:
             log.warning(
                 "call %s: %s reported an impossible usage; it is counted", self.id, self.terms.ask.details.provider
             )
-        if read == 0 and written == 0 and text:
-            read = written = None
-        if read is None and written is None and not text and not (client_left and self.dialect.counts_input):
+        if read == 0 and written == 0 and text and not by_piece:
+            read = written = None  # zeros beside a full answer are no report
+        left = client_left and self.dialect.counts_input
+        if read is None and written is None and not (text or answer.ran or by_piece or left):
             return None
         counts: list[Count] = []
+        model = self._counted_as()
         if read is None:
-            counts.append(await self._counter.prompt(self.request.model, self.request.prompt()))
+            counts.append(await self._counter.prompt(model, self.request.prompt()))
             read = counts[-1].tokens
+            calibration = None
+        else:
+            calibration = Calibration(read, self.request.prompt()) if written is None and text else None
         if written is None:
-            counts.append(await self._counter.answer(self.request.model, text))
-            written = counts[-1].tokens
+            if text or client_left:
+                calls = self._calls()
+                count = await self._counter.answer(model, text, calibration, calls=calls, prompt=self.request.prompt())
+                counts.append(count)
+            elif answer.ran:
+                counts.append(Count(0, "estimated"))  # it was written, and cannot be seen
+            written = counts[-1].tokens if text else 0
         return Usage(
             input_tokens=read,
             output_tokens=written,
-            basis=_weakest(counts),
+            basis=_weakest([answer.basis, *(count.basis for count in counts)]),
             cached_input_tokens=min(read, answer.cached_input_tokens),
             cache_write_tokens=min(read, answer.cache_write_tokens),
             reasoning_tokens=min(written, answer.reasoning_tokens),
+            images=answer.images,
+            audio_ms=answer.audio_ms,
         )
 
-    def _read(self, events: list[sse.Event]) -> bytes:
+    def counted(self) -> tuple[int, int | None] | None:
+        """The call as LiteLLM counts it, whatever was reported: input, and output where there is text.
+
+        None where a count says nothing: of pictures, sound, files. Takes a while: not for the event loop.
+        """
+        answer, prompt = self._answer, self.request.prompt()
+        if not self.dialect.counts_input or prompt.attachments or not _UNSEEN.isdisjoint(answer.terms):
+            return None
+        model = self._counted_as()
+        read = self._counter.count_prompt(model, prompt).tokens
+        text = "".join(answer.text)
+        if not text:
+            return read, None
+        return read, self._counter.count_answer(model, text, calls=self._calls(), prompt=prompt).tokens
+
+    def _calls(self) -> list[ToolCall]:
+        return [(name, arguments) for name, arguments in self._answer.calls.values()]
+
+    def _counted_as(self) -> str:
+        """The model whose tokenizer counts: an Azure deployment may have any name, but its answer tells the model's."""
+        named: str = self._answer.terms.get("model", "")
+        return named if named and not tokens.knows(self.request.model) and tokens.knows(named) else self.request.model
+
+    def _conclude(self) -> None:
+        """The answer is over, or will not go on: read what was kept, and what the request has to add. Never raises."""
+        if self._concluded:
+            return
+        self._concluded = True
+        try:
+            if self._document:
+                self._read_document(bytes(self._document))
+            self.dialect.conclude(self._answer, self.request)
+        except Exception:
+            log.exception("call %s: its answer cannot be read to the end", self.id)
+
+    def _read_document(self, data: bytes) -> None:
+        value = _parse(data)
+        if isinstance(value, dict):
+            self.dialect.read_body(self._answer, value)
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    self.dialect.read_event(self._answer, item)
+        elif data.lstrip().startswith(_SSE_FIELDS):
+            framing = ServerSentEvents()  # some servers stream and say it is JSON
+            self._read([*framing.feed(data), *framing.flush()])
+        else:
+            self.dialect.read_other(self._answer, data)
+
+    def _keep(self, data: bytes) -> bool:
+        """Keep a piece of a document; whether it is not too long for that."""
+        assert self._document is not None
+        self._document += data
+        return len(self._document) <= MAX_EVENT_BYTES
+
+    def _read(self, events: list[Event]) -> bytes:
         """Take in events; their bytes, less what the caller must not see."""
         return b"".join([event.raw for event in events if event.data is None or not self._is_hidden(event.data)])
 
@@ -173,7 +280,7 @@ class Call:
             self.finished = True
             return False
         event = _parse(data)
-        if event is None:
+        if not isinstance(event, dict):
             return False
         try:
             self.dialect.read_event(self._answer, event)
@@ -207,33 +314,31 @@ class Call:
         """The events that end the answer here."""
         assert self._slices is not None
         self.ended = True
-        reserved = self.terms.reserved
-        read = self._answer.input_tokens or (reserved.tokens - reserved.output_tokens if reserved else 0)
+        read = self._answer.input_tokens or self.terms.ask.input_tokens
         log.info("call %s: ended after %d output tokens, nothing is left", self.id, self._slices.counted_tokens)
-        return self.dialect.ending(
+        events = self.dialect.ending(
             self._answer,
             self.terms.notice,
             read,
             self._slices.counted_tokens,
             usage=self.request.wants_usage,
         )
+        return b"".join(self._framing.encode(*event) for event in events) + self._framing.end()
 
 
-def _parse(data: bytes) -> Json | None:
-    """A JSON object; None for anything else, in which nothing could be metered.
+def _parse(data: bytes) -> object:
+    """A JSON document; None for anything else.
 
     msgspec is three times as fast as Python's parser; what only that one takes (NaN, half a surrogate) goes there.
     """
     try:
-        value = msgspec.json.decode(data)
+        return msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
         try:
-            value = json.loads(data)
+            return json.loads(data)
         except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, dict) else None
 
 
-def _weakest(counts: list[Count]) -> Basis:
-    bases = {count.basis for count in counts}
-    return "estimated" if "estimated" in bases else "counted" if bases else "reported"
+def _weakest(bases: list[Basis]) -> Basis:
+    return "estimated" if "estimated" in bases else "counted" if "counted" in bases else "reported"

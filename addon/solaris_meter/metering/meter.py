@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import zlib
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Refused, R
 from solaris_meter.metering.admission import Admission, TimedOut
 from solaris_meter.metering.call import Call, Terms
 from solaris_meter.metering.dialects.dialect import Dialect, Request
+from solaris_meter.metering.pricing import Pricing
 from solaris_meter.metering.tokens import TokenCounter
 from solaris_meter.models import CallDetails, Caller, Standing, Usage
 from solaris_meter.settings import Settings
@@ -23,6 +26,10 @@ log = logging.getLogger(__name__)
 UNSTREAMED_OUTPUT = 16_384
 """Strict mode: output tokens held for an answer that is not streamed and names no limit. Where less is left, that is
 its limit; where there is enough it gets none, because models differ in the limits they accept."""
+
+
+DEFERRED_LIFE_MS = 2 * 3600 * 1000
+"""How long a background answer may be in the making before its input alone is charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Meter:
         self,
         ledger: Ledger,
         counter: TokenCounter,
+        pricing: Pricing,
         settings: Settings,
         *,
         clock_ms: Callable[[], int],
@@ -52,6 +60,7 @@ class Meter:
     ) -> None:
         self._ledger = ledger
         self._counter = counter
+        self._pricing = pricing
         self._settings = settings
         self._clock_ms = clock_ms
         self._new_id = new_id
@@ -59,12 +68,14 @@ class Meter:
         self._admission = Admission(self._reserve, settings.admission.admission_wait)
         self._running: dict[str, Call] = {}
         self._closing: set[str] = set()
+        self._deferred: dict[str, Call] = {}
+        self._unpriced: deque[tuple[Call, Usage]] = deque()
         self._stopping = False
 
     @property
     def running(self) -> int:
-        """How many calls wait, are admitted, or are being settled."""
-        return len(self._running) + len(self._closing) + self._admission.waiting
+        """How many calls wait, are admitted, or are being settled. Deferred ones end whenever they do."""
+        return len(self._running) - len(self._deferred) + len(self._closing) + self._admission.waiting
 
     def stop(self) -> None:
         """Admit nobody any more: what waits is refused, what runs may end."""
@@ -114,6 +125,13 @@ class Meter:
         self._running[call.id] = call
         return call
 
+    def uncovered(self, caller: Caller, details: CallDetails, dialect: Dialect, request: Request) -> Call:
+        """A call that runs although nothing could be reserved for it: it is billed all the same when it is settled."""
+        opened_ms = self._clock_ms()
+        ask = self._ask(caller, details, request, opened_ms)
+        call = self._running[ask.id] = self._admitted(ask, None, dialect, request, b"", opened_ms)
+        return call
+
     async def settle(self, call: Call, status: int, *, interrupted: bool, client_left: bool = False) -> Settled | None:
         """Charge a call for what it used; committed when this returns. None where it owes nothing, or was closed.
 
@@ -139,6 +157,22 @@ class Meter:
             self._closing.discard(call.id)
             self._admission.wake(call.terms.ask.caller.user)
 
+    def defer(self, call: Call, answer_id: str) -> None:
+        """The answer of a call is still being made: it stays reserved until it is polled, or for DEFERRED_LIFE_MS."""
+        if call.id in self._running:
+            self._deferred[answer_id] = call
+
+    def polled(self, answer_id: str) -> Call | None:
+        """The deferred call whose answer is asked for; whoever gets it settles it or defers it again."""
+        return self._deferred.pop(answer_id, None)
+
+    async def settle_deferred(self, opened_before_ms: int | None = None) -> None:
+        """Charge what nobody came for: its input is owed, its output is not known."""
+        for answer_id, call in list(self._deferred.items()):
+            if opened_before_ms is None or call.terms.opened_ms < opened_before_ms:
+                del self._deferred[answer_id]
+                await self.settle(call, 200, interrupted=True, client_left=True)
+
     async def tend(self) -> None:
         """One round of upkeep: renew running reservations, bill the journal, recover what dead processes left."""
         now_ms = self._clock_ms()
@@ -151,6 +185,7 @@ class Meter:
         recovered = await asyncio.wrap_future(self._ledger.recover(running, now_ms))
         if recovered:
             log.warning("%d calls of a process that is gone were settled: %s", len(recovered), ", ".join(recovered))
+        await self.settle_deferred(now_ms - DEFERRED_LIFE_MS)
 
     async def _settle(self, call: Call, status: int, interrupted: bool, client_left: bool) -> Settled | None:
         usage = await self._usage(call, client_left)
@@ -160,12 +195,13 @@ class Meter:
             await self._void(call)
             return None
         now_ms = self._clock_ms()
+        priced = self._counter.ready
         outcome = Outcome(
             usage=usage,
-            billed_tokens=usage.total_tokens,
             status=status,
             interrupted=interrupted,
             duration_ms=max(0, now_ms - call.terms.opened_ms),
+            cost_nano_usd=self._cost(call, usage) if priced else None,
         )
         unsettled = Unsettled(call.terms.ask, outcome, call.terms.opened_ms)
         try:
@@ -188,6 +224,11 @@ class Meter:
             log.warning("call %s had been settled before; it is not charged again", call.id)
         for threshold in settled.crossed:
             log.info("%s crossed %d %% of the limit", settled.standing.user, threshold)
+        if not priced:
+            self._unpriced.append((call, usage))
+            self._counter.in_background(self._price_unpriced)
+        if usage.basis == "reported" and not settled.repeated and self._is_sampled(call):
+            self._counter.in_background(lambda: self._audit(call))
         return settled
 
     async def _usage(self, call: Call, client_left: bool) -> Usage | None:
@@ -196,6 +237,29 @@ class Meter:
         except Exception:
             log.exception("call %s: its usage cannot be told; a low estimate of its input is charged", call.id)
             return Usage(call.terms.ask.input_floor, 0, "estimated")
+
+    def _cost(self, call: Call, usage: Usage) -> int | None:
+        """In nano-USD."""
+        details = call.terms.ask.details
+        return self._pricing.cost_nano_usd(details.provider, details.model, usage, call.price_terms)
+
+    def _price_unpriced(self) -> None:
+        """The first calls after a start do not wait for the price map: they are priced when it is there."""
+        while self._unpriced:
+            call, usage = self._unpriced.popleft()
+            cost = self._cost(call, usage)
+            if cost is not None:
+                self._ledger.price(call.id, cost)
+
+    def _is_sampled(self, call: Call) -> bool:
+        """Whether a call is counted besides what was reported; which ones is a matter of their ids."""
+        share = self._settings.metering.audit_sample
+        return share > 0 and zlib.crc32(call.id.encode()) < share * 2**32
+
+    def _audit(self, call: Call) -> None:
+        counted = call.counted()
+        if counted is not None:
+            self._ledger.audit(call.id, *counted)
 
     def _ask(self, caller: Caller, details: CallDetails, request: Request, now_ms: int) -> Ask:
         admission = self._settings.admission
@@ -215,6 +279,8 @@ class Meter:
             overdraft=admission.overdraft,
             owner=self._ledger.owner,
             expires_at_ms=now_ms + RESERVATION_LIFE_MS,
+            images=request.images,
+            audio_ms=request.audio_ms,
         )
 
     async def _reserve(self, ask: Ask) -> Decision:
@@ -233,8 +299,9 @@ class Meter:
         body = None
         if strict and reserved is not None and reserved.output_tokens < ask.output_wish:
             limited = dialect.limit_output(request.body, max(1, reserved.output_tokens // request.choices))
-            request = replace(request, body=limited)
-            body = raw = json.dumps(limited).encode()
+            if limited is not request.body:
+                request = replace(request, body=limited)
+                body = raw = json.dumps(limited).encode()
         asking = dialect.ask_for_usage(raw, request)
         terms = Terms(
             ask=ask,

@@ -49,7 +49,11 @@ def count_attachments(body: dict[str, Any]) -> int:
     return tally.attachments
 
 
-_DATA_KEYS = frozenset({"data", "url", "image_url", "file_data", "b64_json"})
+_DATA_KEYS = frozenset({"data", "url", "image_url", "file_data", "b64_json", "bytes"})
+_HOLDERS = frozenset({"inlineData", "inline_data", "fileData", "file_data", "image", "document", "video", "audio"})
+"""Where Gemini and Bedrock put a file, instead of giving its part a type …"""
+_HELD = frozenset({"data", "source", "fileUri", "file_uri", "bytes"})
+"""… if one of these is in it: a tool's schema may have a property of the same name."""
 _BASE64 = str.maketrans("", "", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_")
 
 
@@ -61,6 +65,9 @@ def _walk(value: Any, tally: _Tally) -> None:
             tally.text_bytes += len(item.encode("utf-8", "surrogatepass"))
         elif isinstance(item, list):
             pending.extend((inner, in_attachment) for inner in item)
+        elif isinstance(item, bytes):  # an uploaded file
+            tally.attachments += 1
+            tally.data_bytes += len(item)
         elif isinstance(item, dict):
             kind = item.get("type")
             if isinstance(kind, str) and kind in _ATTACHMENTS:  # in a JSON schema a type may be a list
@@ -70,8 +77,14 @@ def _walk(value: Any, tally: _Tally) -> None:
                 # Only where a provider reads a file: anywhere else base64 is text, and is tokenised as text.
                 if in_attachment and key in _DATA_KEYS and kind != "text" and _is_data(inner):
                     tally.data_bytes += len(inner)
+                elif key == "images" and isinstance(inner, list):  # Ollama
+                    pictures = [picture for picture in inner if _is_data(picture)]
+                    tally.attachments += len(pictures)
+                    tally.data_bytes += sum(map(len, pictures))
                 else:
-                    pending.append((inner, in_attachment))
+                    holds = key in _HOLDERS and isinstance(inner, dict) and not _HELD.isdisjoint(inner)
+                    tally.attachments += holds and not in_attachment
+                    pending.append((inner, in_attachment or holds))
 
 
 def _is_data(value: Any) -> bool:

@@ -10,7 +10,7 @@ _PROVIDERS: tuple[tuple[str, str], ...] = (
     (r"generativelanguage\.googleapis\.com", "google"),
     (r"([a-z0-9-]+-)?aiplatform\.googleapis\.com", "vertex_ai"),
     (r"[a-z0-9-]+\.openai\.azure\.com|[a-z0-9-]+\.cognitiveservices\.azure\.com|[a-z0-9.-]+\.ai\.azure\.com", "azure"),
-    (r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.amazonaws\.com", "bedrock"),
+    (r"([a-z0-9-]+\.)?bedrock-runtime(-fips)?\.[a-z0-9-]+\.(vpce\.)?amazonaws\.com(\.cn)?", "bedrock"),
     (r"api\.mistral\.ai", "mistral"),
     (r"api\.groq\.com", "groq"),
     (r"api\.deepseek\.com", "deepseek"),

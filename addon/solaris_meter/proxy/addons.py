@@ -21,12 +21,14 @@ from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import open_engine
 from solaris_meter.ledger.ledger import Ledger
 from solaris_meter.metering.meter import Meter
+from solaris_meter.metering.pricing import Pricing
 from solaris_meter.metering.providers import Providers
 from solaris_meter.metering.tokens import TokenCounter
 from solaris_meter.models import Standing
 from solaris_meter.proxy.metered import Metered
 from solaris_meter.proxy.passthrough import Passthrough
 from solaris_meter.proxy.route import Router
+from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.settings import Settings, find_config, load_settings, without_effect
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class _Parts:
     meter: Meter
     providers: Providers
     metered: Metered
+    sessions: Sessions
 
 
 class _Closed:
@@ -101,6 +104,7 @@ class Solaris:
             Router(settings.all_routes, self._parts.providers),
             Passthrough(self._parts.providers, settings.policy.unknown_hosts),
             self._parts.metered,
+            self._parts.sessions,
         ]
         source = config or "defaults (no solaris.toml)"
         log.info("Solaris Meter %s: settings %s, ledger %s", __version__, source, settings.ledger.database)
@@ -139,6 +143,7 @@ class Solaris:
             log.info("stopping: up to %d s for %d running calls", GRACE_S, parts.meter.running)
         await _wait_for_calls(parts.meter, GRACE_S)
         await parts.metered.settle_all()
+        await parts.meter.settle_deferred()
         await _wait_for_calls(parts.meter, CLOSING_S)
         if self._tending is not None:
             self._tending.cancel()
@@ -165,13 +170,16 @@ def _build(settings: Settings) -> _Parts:
     meter = Meter(
         ledger,
         counter,
+        Pricing(settings.prices),
         settings,
         clock_ms=_clock_ms,
         new_id=lambda: str(uuid.uuid4()),
         notice=notice,
     )
     providers = Providers(settings.all_routes, settings.policy.hosts)
-    return _Parts(ledger, counter, meter, providers, Metered(meter, providers, texts, settings, _clock_ms))
+    sessions = Sessions(meter, texts, settings, _clock_ms)
+    metered = Metered(meter, sessions, providers, texts, settings, _clock_ms)
+    return _Parts(ledger, counter, meter, providers, metered, sessions)
 
 
 async def _wait_for_calls(meter: Meter, seconds: float) -> None:

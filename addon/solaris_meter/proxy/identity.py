@@ -13,6 +13,7 @@ from solaris_meter.settings import Identity
 
 MAX_LENGTH = 256
 _PREFIX = "x-solaris-"
+_SIGNED_HEADERS = re.compile(r"^AWS4-HMAC-SHA256\b.*\bSignedHeaders=([^,\s]+)")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -47,6 +48,7 @@ def read(headers: Headers, settings: Identity) -> Identified:
         if len(shown) != 1 or not hmac.compare_digest(shown[0], settings.key.encode()):
             state = "is missing" if not shown else "stands more than once" if len(shown) > 1 else "is wrong"
             raise Refused(f"{settings.key_header} {state}")
+    _refuse_signed(headers, settings)
     email = _value(headers, settings.email_header)
     return Identified(
         user=_value(headers, settings.user_header),
@@ -55,19 +57,27 @@ def read(headers: Headers, settings: Identity) -> Identified:
     )
 
 
+def _refuse_signed(headers: Headers, settings: Identity) -> None:
+    """An AWS signature names the headers it covers: to take one of those out would break it. Raises Refused."""
+    signed = _SIGNED_HEADERS.search(headers.get("authorization", ""))
+    names = {name.lower() for name in _names(settings)}
+    for name in signed[1].lower().split(";") if signed else ():
+        if name in names or name.startswith(_PREFIX):
+            raise Refused(f"{name} is part of the AWS signature: add it after signing")
+
+
 def strip(headers: Headers, settings: Identity) -> None:
     """Take our headers out of a request: the upstream must not see who calls, nor the key."""
-    ours = {
-        settings.user_header.lower(),
-        settings.email_header.lower(),
-        settings.conversation_header.lower(),
-        settings.key_header.lower(),
-    }
+    ours = {name.lower() for name in _names(settings)}
     headers.fields = tuple(
         (name, value)
         for name, value in headers.fields
         if (lowered := name.decode("latin-1").lower()) not in ours and not lowered.startswith(_PREFIX)
     )
+
+
+def _names(settings: Identity) -> tuple[str, ...]:
+    return settings.user_header, settings.email_header, settings.conversation_header, settings.key_header
 
 
 def _value(headers: Headers, name: str) -> str | None:

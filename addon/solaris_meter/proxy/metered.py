@@ -7,33 +7,45 @@ the `response` hook: the settlement is committed before the client sees it.
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mitmproxy import ctx, http
+from mitmproxy import http
 
 from solaris_meter.chat import denials, notices
 from solaris_meter.chat.texts import Texts
-from solaris_meter.metering import encodings, endpoints
+from solaris_meter.metering import encodings, endpoints, forms
 from solaris_meter.metering.call import Call
+from solaris_meter.metering.dialects import openai_responses
 from solaris_meter.metering.dialects.dialect import Dialect
+from solaris_meter.metering.framing import media_types
+from solaris_meter.metering.framing.framing import Framing
+from solaris_meter.metering.framing.json_array import JsonArray
+from solaris_meter.metering.framing.sse import ServerSentEvents
 from solaris_meter.metering.meter import Denied, Meter
 from solaris_meter.metering.providers import Providers
 from solaris_meter.models import CallDetails, Caller
 from solaris_meter.proxy import identity
+from solaris_meter.proxy.connections import hang_up
 from solaris_meter.proxy.route import ROUTE
+from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_MOST_UNMETERED = 1000
 _SIGNED = "AWS4-HMAC-SHA256"
 _CLIENT_LEFT = ("Client disconnected", "stream reset by client")  # mitmproxy's words, HTTP/1 and HTTP/2
 
 
 @dataclass(slots=True)
 class _Visit:
-    """What is known of one flow on its way. `call` once it is admitted, `sent` once it may be on its way upstream."""
+    """What is known of one flow on its way. `call` once it is admitted, `sent` once it may be on its way upstream.
+
+    `polls`: the flow asks for the answer of a call that was made before, by this id.
+    """
 
     identified: identity.Identified | None = None
     refused: str = ""
@@ -41,6 +53,7 @@ class _Visit:
     call: Call | None = None
     sent: bool = False
     broken: bool = False
+    polls: str | None = None
 
 
 class _Unreadable(Exception):
@@ -51,15 +64,23 @@ class Metered:
     """The hooks of a model call."""
 
     def __init__(
-        self, meter: Meter, providers: Providers, texts: Texts, settings: Settings, clock_ms: Callable[[], int]
+        self,
+        meter: Meter,
+        sessions: Sessions,
+        providers: Providers,
+        texts: Texts,
+        settings: Settings,
+        clock_ms: Callable[[], int],
     ) -> None:
         self._meter = meter
+        self._sessions = sessions
         self._providers = providers
         self._texts = texts
         self._settings = settings
         self._clock_ms = clock_ms
         self._visits: dict[str, _Visit] = {}
-        self._unmetered: set[str] = set()
+        self.unmetered: Counter[str] = Counter()
+        """Calls of unknown endpoints that reported no usage, by provider and path."""
         self._started = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------------------- hooks
@@ -114,7 +135,7 @@ class Metered:
         try:
             if visit.broken:
                 raise _Unreadable("its answer could not be followed")
-            await self._close(flow, flow.response, visit.call)
+            await self._close(flow, flow.response, visit, visit.call)
         except Exception:
             streamed = bool(flow.response.stream)
             self._break_down(flow, visit, "response")
@@ -139,6 +160,7 @@ class Metered:
                 await self._meter.settle(visit.call, 0, interrupted=True, client_left=visit.sent)
             except Exception:
                 log.exception("call %s is left to be recovered", visit.call.id)
+        await self._sessions.settle_all()
 
     # ------------------------------------------------------------------------------------------------------ request
 
@@ -146,6 +168,7 @@ class Metered:
         request = flow.request
         target = self._target(flow)
         if target is None:
+            self._take_up(flow, visit)
             return
         provider, visit.dialect, path = target
         closed = self._settings.policy.unknown_endpoints == "deny" or _is_disguised(request)
@@ -157,10 +180,11 @@ class Metered:
             return
         raw = request.get_content(strict=False) or b""
         try:
-            body = _parse(raw, visit.dialect)
+            body = dict(request.query) if visit.dialect is endpoints.REALTIME else _parse(raw, request, visit.dialect)
         except _Unreadable as error:
             self._deny(flow, visit, Denied("body_unreadable"), detail=str(error))
             return
+        visit.dialect = endpoints.by_body(visit.dialect, request.method, path, provider, body)
         signed = provider == "bedrock" and request.headers.get("authorization", "").startswith(_SIGNED)
         edited = None if signed else _scrubbed(raw, body)
         if edited is not None:
@@ -185,22 +209,39 @@ class Metered:
             return
         visit.call = opened
         if not signed:
-            request.anticomp()
+            if visit.dialect is not endpoints.REALTIME:
+                request.anticomp()
             if opened.terms.body is not None:
                 request.content = opened.terms.body
         # A client that left meanwhile: mitmproxy sends nothing upstream and goes on with `error`.
         visit.sent = flow.client_conn.connected
 
+    def _take_up(self, flow: http.HTTPFlow, visit: _Visit) -> None:
+        """Meter a poll for the answer of a background call, which no answer has paid for yet."""
+        if flow.request.method != "GET":
+            return
+        visit.polls = openai_responses.polled(flow.request.path.partition("?")[0])
+        if visit.polls:
+            visit.call = self._meter.polled(visit.polls)
+            if visit.call:
+                visit.dialect = visit.call.dialect
+                visit.sent = flow.client_conn.connected
+                flow.request.anticomp()
+
     def _target(self, flow: http.HTTPFlow) -> tuple[str, Dialect, str] | None:
         """The provider, the dialect and the path of a call; None for what passes unmetered."""
         path = flow.request.path.partition("?")[0]
-        endpoint = "unknown" if _is_disguised(flow.request) else endpoints.classify(flow.request.method, path)
         host = flow.request.host
         provider = self._providers.name(host, flow.metadata.get(ROUTE))
         if provider is None and flow.client_conn.sni:
             # Behind a transparent redirect the request holds an address only; the TLS handshake has the name.
             host = flow.client_conn.sni
             provider = self._providers.name(host)
+        endpoint: endpoints.Endpoint = "unknown"
+        if _is_session(flow.request, path):
+            endpoint = endpoints.REALTIME
+        elif not _is_disguised(flow.request):
+            endpoint = endpoints.classify(flow.request.method, path, provider)
         policy = self._settings.policy
         if endpoint == "free" or (endpoint == "unknown" and policy.unknown_endpoints == "pass"):
             return None
@@ -233,12 +274,12 @@ class Metered:
         headers["X-Solaris-Request"] = call.id
         if call.terms.standing:
             headers.update(denials.rate_limit_headers(call.terms.standing, self._clock_ms()))
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        is_json = kind == "application/json" or kind.endswith("+json")
-        # Some servers stream without saying so.
-        if kind != "text/event-stream" and (is_json or not call.request.stream):
+        media_type = media_types.essence(headers.get("content-type", ""))
+        framing = _framing(call, media_type)
+        call.begin({name.lower(): value for name, value in headers.items()}, framing)
+        if framing is None and (call.dialect is endpoints.GENERIC or media_types.is_json(media_type)):
             # Sounds and files of unknown endpoints are relayed as they come: there is nothing to read in them.
-            response.stream = not is_json and call.dialect is endpoints.GENERIC
+            response.stream = not media_types.is_json(media_type)
             return
         encoding = headers.get("content-encoding", "")
         if encoding:
@@ -270,24 +311,37 @@ class Metered:
                 return out or []
             if already_ended:
                 return []
-            asyncio.get_running_loop().call_soon(_hang_up, flow)
+            asyncio.get_running_loop().call_soon(hang_up, flow)
             return [out, b""]
 
         return relay
 
-    async def _close(self, flow: http.HTTPFlow, response: http.Response, call: Call) -> None:
+    async def _close(self, flow: http.HTTPFlow, response: http.Response, visit: _Visit, call: Call) -> None:
+        if flow.websocket is not None:
+            self._sessions.adopt(flow, call)
+            return
         if not _is_success(flow):
             log.warning("%s answered %d to call %s", call.terms.ask.details.provider, response.status_code, call.id)
-            await self._meter.void(call)
+            await self._let_go(visit, call)
             return
         if not response.stream:
             call.read_body(response.get_content(strict=False) or b"")
+        if call.polled_as:
+            self._meter.defer(call, call.polled_as)
+            return
         settled = await self._meter.settle(call, response.status_code, interrupted=call.ended)
         if settled is None:
             if call.dialect is endpoints.GENERIC:
                 self._note_unmetered(call.terms.ask.details)
         elif not response.stream:
             response.headers.update(denials.rate_limit_headers(settled.standing, self._clock_ms()))
+
+    async def _let_go(self, visit: _Visit, call: Call) -> None:
+        """Close a call that owes nothing now; one that was polled for still does."""
+        if visit.polls:
+            self._meter.defer(call, visit.polls)
+        else:
+            await self._meter.void(call)
 
     async def _abort(self, flow: http.HTTPFlow, visit: _Visit) -> None:
         """Close a call whose exchange broke off: charged for what was relayed, nothing where nothing was owed."""
@@ -297,6 +351,9 @@ class Metered:
         answered = flow.response is not None
         if visit.sent and not client_left:
             log.warning("%s failed on call %s: %s", visit.call.terms.ask.details.provider, visit.call.id, message)
+        if visit.polls and not visit.call.finished:
+            self._meter.defer(visit.call, visit.polls)
+            return
         if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
             await self._meter.void(visit.call)
             return
@@ -307,9 +364,12 @@ class Metered:
 
     def _note_unmetered(self, details: CallDetails) -> None:
         where = f"{details.provider} {details.endpoint}"
-        if where not in self._unmetered and len(self._unmetered) < 1000:
-            self._unmetered.add(where)
-            log.warning("%s reported no usage that is known: such calls are not charged", where)
+        if where not in self.unmetered:
+            if len(self.unmetered) >= _MOST_UNMETERED:  # paths with ids in them have no end
+                where = "others"
+            else:
+                log.warning("%s reported no usage that is known: such calls are not charged", where)
+        self.unmetered[where] += 1
 
     # ------------------------------------------------------------------------------------------------ our own failure
 
@@ -324,13 +384,20 @@ class Metered:
             return
         call, visit.call = visit.call, None
         try:
-            await self._meter.void(call)
+            await self._let_go(visit, call)
         except Exception:
             log.exception("call %s keeps its reservation until it is recovered", call.id)
 
 
+def _is_session(request: http.Request, path: str) -> bool:
+    """Whether a request opens a WebSocket whose messages can be metered."""
+    is_websocket = request.method == "GET" and request.headers.get("upgrade", "").strip().lower() == "websocket"
+    overridden = "x-http-method-override" in request.headers
+    return is_websocket and not overridden and endpoints.REALTIME.paths.search(path) is not None
+
+
 def _is_disguised(request: http.Request) -> bool:
-    """Whether a request is not what its method and path say: a WebSocket (not read yet), or another method inside."""
+    """Whether a request is not what its method and path say: a WebSocket, or another method inside."""
     return "upgrade" in request.headers or "x-http-method-override" in request.headers
 
 
@@ -338,15 +405,32 @@ def _is_success(flow: http.HTTPFlow) -> bool:
     return flow.response is not None and 200 <= flow.response.status_code < 300
 
 
-def _parse(raw: bytes, dialect: Dialect) -> dict[str, Any]:
-    """The body as a JSON object; for an unknown endpoint anything else is an empty one. Raises _Unreadable."""
+def _framing(call: Call, media_type: str) -> Framing | None:
+    """How an answer is cut into events; None for one document."""
+    framing = media_types.framing_of(media_type)
+    if framing is None and call.request.stream:
+        if not media_types.is_json(media_type):
+            return ServerSentEvents()  # some servers stream without saying so
+        if call.dialect.streams_array:
+            return JsonArray()
+    return framing
+
+
+def _parse(raw: bytes, request: http.Request, dialect: Dialect) -> dict[str, Any]:
+    """The body as a JSON object, or as the fields of a form; for an unknown endpoint anything else is an empty one.
+
+    Raises _Unreadable.
+    """
+    content_type = request.headers.get("content-type", "")
     try:
-        body = json.loads(raw)
+        body = forms.read(content_type, raw) if forms.is_form(content_type) else json.loads(raw)
         problem = f"a JSON object is expected, not {type(body).__name__}"
     except RecursionError:
         body, problem = None, "its JSON is nested too deeply"
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         body, problem = None, f"its JSON is broken: {error}"
+    except ValueError as error:
+        body, problem = None, str(error)
     if isinstance(body, dict):
         return body
     if dialect is endpoints.GENERIC:
@@ -360,16 +444,3 @@ def _scrubbed(raw: bytes, body: dict[str, Any]) -> dict[str, Any] | None:
     if mark.encode() not in raw and b"\\u2063" not in raw:
         return None
     return notices.scrub(body)
-
-
-def _hang_up(flow: http.HTTPFlow) -> None:
-    """Close the upstream connection of an answer that was ended: what it goes on to say would be paid by nobody.
-
-    A client that has several streams on its connection shares the upstream one: it is left to end by itself.
-    """
-    if flow.request.is_http2 or flow.request.is_http3:
-        return
-    proxyserver = ctx.master.addons.get("proxyserver")
-    handler = proxyserver.connections.get(flow.client_conn.id)
-    if handler is not None and flow.server_conn in handler.transports:
-        handler.close_connection(flow.server_conn)

@@ -6,19 +6,23 @@ input_tokens + cache_creation_input_tokens + cache_read_input_tokens; OUT = outp
 `iterations` is present the sum over it counts: the top level leaves out compaction and advisor passes.
 """
 
-import json
+import re
 from typing import Any
+from urllib.parse import unquote
 
-from solaris_meter.metering import sse
 from solaris_meter.metering.dialects.dialect import (
     Answer,
     Dialect,
     Json,
     Request,
+    Said,
+    dump,
     for_librechat,
     items,
     make_request,
     mapping,
+    objects,
+    said,
     whole,
 )
 from solaris_meter.metering.prompt import count_attachments
@@ -31,6 +35,7 @@ _INPUT, _WRITE, _READ, _OUTPUT = (
     "output_tokens",
 )
 _LEAST_THINKING = 1024
+_VERTEX_MODEL = re.compile(r"/publishers/anthropic/models/([^/:]+):")
 _ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -43,19 +48,28 @@ _ERROR_TYPES = {
 
 
 class AnthropicMessages(Dialect):
-    """`/v1/messages`."""
+    """`/v1/messages`, and the same behind `:rawPredict` on Vertex AI."""
 
     name = "anthropic"
+    paths = re.compile(
+        r"/v1/messages$|/publishers/anthropic/models/(?!count-tokens:)[^/:]+:(rawPredict|streamRawPredict)$"
+    )
+    usage_at = "`usage`; streamed `message_start.message.usage`, then `message_delta.usage`, which replaces it"
+    formula = (
+        "IN = input_tokens + cache_creation_input_tokens + cache_read_input_tokens; OUT = output_tokens;"
+        " each the sum over `iterations` where there are any"
+    )
+    source = "https://docs.anthropic.com/en/api/messages"
 
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
+        named = _VERTEX_MODEL.search(path)
         return make_request(
             body,
             body_bytes,
-            model=body.get("model"),
+            model=body.get("model") or (named and unquote(named[1])),
             max_output=body.get("max_tokens"),
             user=mapping(body.get("metadata")).get("user_id"),
-            wants_usage=True,
-            prompt=lambda: _prompt(body),
+            prompt=lambda: messages_prompt(body),
         )
 
     def limit_output(self, body: Json, tokens: int) -> Json:
@@ -84,6 +98,7 @@ class AnthropicMessages(Dialect):
             answer.state["last_block"] = event.get("index")
             answer.state.pop("open_block", None)
         elif kind == "message_start":
+            answer.named(mapping(event.get("message")).get("model"))
             _read_usage(answer, mapping(event.get("message")).get("usage"), final=False)
         elif kind == "message_delta":
             _read_usage(answer, event.get("usage"), final=True)
@@ -92,12 +107,12 @@ class AnthropicMessages(Dialect):
         return event.get("type") == "message_stop"
 
     def read_body(self, answer: Answer, body: Json) -> None:
-        for block in items(body.get("content")):
-            block = mapping(block)
+        answer.named(body.get("model"))
+        for block in objects(body.get("content")):
             for key in ("text", "thinking", "name"):
                 answer.wrote(block.get(key))
             if block.get("type") == "tool_use":
-                answer.wrote(json.dumps(block.get("input")))
+                answer.wrote(dump(block.get("input")))
         _read_usage(answer, body.get("usage"), final=True)
 
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
@@ -106,7 +121,7 @@ class AnthropicMessages(Dialect):
         error = {"type": _ERROR_TYPES.get(status, "api_error"), "message": text}
         return {"type": "error", "error": error, "code": code, "message": text}
 
-    def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> bytes:
+    def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> list[Said]:
         index, kind = answer.state.get("open_block", (None, None))
         events: list[Json] = []
         if kind == "text" and notice:
@@ -122,7 +137,7 @@ class AnthropicMessages(Dialect):
         delta = {"stop_reason": "max_tokens", "stop_sequence": None}
         events.append({"type": "message_delta", "delta": delta, "usage": {_OUTPUT: output_tokens}})
         events.append({"type": "message_stop"})
-        return b"".join(sse.encode(json.dumps(event), event["type"]) for event in events)
+        return [said(event, event["type"]) for event in events]
 
 
 def _text_delta(index: Any, text: str) -> Json:
@@ -135,15 +150,13 @@ def _read_usage(answer: Answer, usage: object, *, final: bool) -> None:
         return
     merged: Json = answer.state.setdefault("usage", {})
     for key in (_INPUT, _WRITE, _READ, _OUTPUT):
-        if usage.get(key) is None:
-            continue
-        number = whole(usage[key])
-        if number is None:
-            answer.refused_usage = True
-        else:
+        number = answer.number(usage, key)
+        if number is not None:
             merged[key] = number
-    passes = [mapping(item) for item in items(usage.get("iterations"))]
-    totals = {key: sum(whole(item.get(key)) or 0 for item in passes) for key in merged} if passes else merged
+    _read_terms(answer, usage)
+    passes = list(objects(usage.get("iterations")))
+    keys = (_INPUT, _WRITE, _READ, _OUTPUT)
+    totals = {key: sum(whole(item.get(key)) or 0 for item in passes) for key in keys} if passes else merged
     if _INPUT in totals:
         answer.cache_write_tokens = totals.get(_WRITE, 0)
         answer.cached_input_tokens = totals.get(_READ, 0)
@@ -154,7 +167,20 @@ def _read_usage(answer: Answer, usage: object, *, final: bool) -> None:
         answer.reasoning_tokens = min(answer.output_tokens, thinking or 0)
 
 
-def _prompt(body: Json) -> Prompt:
+def _read_terms(answer: Answer, usage: Json) -> None:
+    """What the price depends on besides the totals."""
+    tier = "fast" if usage.get("speed") == "fast" else usage.get("service_tier")
+    if isinstance(tier, str):
+        answer.terms["service_tier"] = tier
+    for holder, key, term in (
+        ("cache_creation", "ephemeral_1h_input_tokens", "hour_cache_write_tokens"),
+        ("server_tool_use", "web_search_requests", "web_searches"),
+    ):
+        if count := whole(mapping(usage.get(holder)).get(key)):
+            answer.terms[term] = count
+
+
+def messages_prompt(body: Json) -> Prompt:
     """The request as LiteLLM counts it: system and messages as text, tools as functions."""
     messages: list[Json] = []
     system = _text(body.get("system"))
@@ -187,16 +213,9 @@ def _text(content: object) -> str:
         elif isinstance(item, list):
             pending.extend(reversed(item))
         elif isinstance(item, dict) and item.get("type") == "tool_use":
-            parts.append(f"{item.get('name', '')} {_dump(item.get('input'))}")
+            parts.append(f"{item.get('name', '')} {dump(item.get('input'))}")
         elif isinstance(item, dict):
             pending.extend(
                 item[key] for key in ("content", "thinking", "text") if isinstance(item.get(key), str | list)
             )
     return "\n".join(parts)
-
-
-def _dump(value: object) -> str:
-    try:
-        return json.dumps(value)
-    except RecursionError:
-        return ""

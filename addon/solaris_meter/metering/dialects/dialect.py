@@ -1,17 +1,22 @@
 """What every wire format can do: read a request, follow an answer, and put what the sidecar says in its own way."""
 
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from solaris_meter.metering.prompt import Size, measure
 from solaris_meter.metering.tokens import Prompt
+from solaris_meter.models import Basis
 
 Json = dict[str, Any]
+Said = tuple[str | None, str]
+"""An event of our own: its type, where the framing carries one, and its payload."""
 MAX_CHOICES = 128
 """The most answers that a provider gives to one request (OpenAI's limit)."""
+_LONGEST_S = 7 * 24 * 3600
 MAX_TOKENS = 10**9
 """No call reads or writes more: a larger number in a usage report is a fault."""
 
@@ -22,7 +27,7 @@ class Request:
 
     `max_output` is the most output tokens the caller allows for each of `choices` answers. `wants_usage`: the caller
     asked for a usage event in the stream (or the dialect always sends one). `prompt` builds what is needed to count the
-    input.
+    input. `images` are pictures asked for that are paid by the piece, `audio_ms` the length of a sound that was sent.
     """
 
     body: Json
@@ -34,19 +39,35 @@ class Request:
     wants_usage: bool
     size: Size
     prompt: Callable[[], Prompt]
+    images: int = 0
+    audio_ms: int = 0
 
 
 @dataclass(slots=True)
 class Answer:
-    """What is known of an answer so far. None: not reported. `text` is what was generated, in order."""
+    """What is known of an answer so far. None: not reported. `text` is what was generated, in order.
+
+    `calls` are the functions that an OpenAI model called, each with its name and arguments (which are in `text` as
+    well): they cost more than their text.
+    `ran`: a model gave something that is not text (vectors, a picture, sound), so that the call owes its input even
+    where nothing was reported. `basis` is weaker than `reported` where a number is our own measure. `terms` are the
+    fields of PriceTerms. `polled_as`: the answer is still being made, and its caller will ask for it by this id.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    images: int = 0
+    audio_ms: int = 0
     text: list[str] = field(default_factory=list)
+    calls: dict[Any, list[str]] = field(default_factory=dict)
+    ran: bool = False
+    basis: Basis = "reported"
     refused_usage: bool = False
+    polled_as: str | None = None
+    terms: Json = field(default_factory=dict)
     state: Json = field(default_factory=dict)
     """What the dialect must remember between events."""
 
@@ -55,17 +76,59 @@ class Answer:
         if isinstance(piece, str) and piece:
             self.text.append(piece)
 
+    def called(self, call: Hashable, name: object, arguments: object) -> None:
+        """Note a piece of a call of a function; `call` tells it from the answer's others."""
+        pieces = self.calls.setdefault(call, ["", ""])
+        for index, piece in enumerate((name, arguments)):
+            if isinstance(piece, str):
+                pieces[index] += piece
+                self.wrote(piece)
+
+    def number(self, holder: Mapping[str, Any], *names: str) -> int | None:
+        """The first of these members that is there, as a token count; an impossible one refuses the report."""
+        for name in names:
+            if holder.get(name) is not None:
+                count = whole(holder[name])
+                self.refused_usage = self.refused_usage or count is None
+                return count
+        return None
+
+    def named(self, model: object) -> None:
+        """Note the model's name as the answer gives it."""
+        if isinstance(model, str) and model:
+            self.terms["model"] = model
+
 
 class Dialect(ABC):
-    """A wire format. Stateless: what must be remembered of one answer is in its `Answer`."""
+    """A wire format. Stateless: what must be remembered of one answer is in its `Answer`.
 
-    name: str
-    counts_input = True
+    `paths` is searched in a request's path. `usage_at`, `formula` and `source` say where an answer reports its usage,
+    how it is added up, and where that is documented.
+    """
+
+    name: ClassVar[str]
+    paths: ClassVar[re.Pattern[str]]
+    usage_at: ClassVar[str]
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    counts_input: ClassVar[bool] = True
     """Whether a call costs its input even where nothing was reported."""
+    streams_array: ClassVar[bool] = False
+    """Whether a stream may be one JSON array whose elements arrive one by one."""
+
+    def claims(self, provider: str | None, body: Json | None) -> bool:
+        """Whether a request to one of the paths is of this dialect; `body` None: it has not been read yet."""
+        return True
 
     @abstractmethod
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
-        """What a parsed request body asks for. Never raises for odd values: upstreams say what they do not take."""
+        """What a parsed request body asks for. Never raises for odd values: upstreams say what they do not take.
+
+        An uploaded form comes as a body too: its files are `bytes`.
+        """
+
+    def read_headers(self, answer: Answer, headers: Mapping[str, str]) -> None:  # noqa: B027  (most have nothing there)
+        """Take in the headers of an answer; their names are in lower case."""
 
     @abstractmethod
     def read_event(self, answer: Answer, event: Json) -> None:
@@ -74,6 +137,12 @@ class Dialect(ABC):
     @abstractmethod
     def read_body(self, answer: Answer, body: Json) -> None:
         """Take in a whole answer that was not streamed."""
+
+    def read_other(self, answer: Answer, data: bytes) -> None:  # noqa: B027  (most answer in JSON alone)
+        """Take in a whole answer that is not JSON: text, sound."""
+
+    def conclude(self, answer: Answer, request: Request) -> None:  # noqa: B027  (most report all of it)
+        """The answer is over: fill in what it leaves to the request."""
 
     @abstractmethod
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
@@ -93,11 +162,11 @@ class Dialect(ABC):
 
     def limit_output(self, body: Json, tokens: int) -> Json:
         """The request body with at most `tokens` of output allowed for each answer."""
-        return body | {"max_tokens": tokens}
+        return body
 
-    def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> bytes:
+    def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> list[Said]:
         """The events that end a streamed answer here, because its length is used up, with a notice in its text."""
-        return b""
+        return []
 
 
 def make_request(
@@ -105,23 +174,28 @@ def make_request(
     body_bytes: int,
     *,
     model: object,
-    max_output: object,
-    user: object,
-    choices: object = 1,
-    wants_usage: bool,
     prompt: Callable[[], Prompt],
+    max_output: object = None,
+    user: object = None,
+    choices: object = 1,
+    stream: object = None,
+    wants_usage: bool = True,
+    images: int = 0,
+    audio_ms: int = 0,
 ) -> Request:
-    """A Request from values as they stand in a body, whatever their types."""
+    """A Request from values as they stand in a body, whatever their types. `stream` None: as the body says."""
     return Request(
         body=body,
         model=model if isinstance(model, str) and model else "unknown",
-        stream=body.get("stream") is True,
+        stream=(body.get("stream") if stream is None else stream) in (True, "true"),
         max_output=whole(max_output) or None,
         choices=min(MAX_CHOICES, whole(choices) or 1),
         user=user if isinstance(user, str) and user else None,
         wants_usage=wants_usage,
         size=measure(body, body_bytes),
         prompt=prompt,
+        images=images,
+        audio_ms=audio_ms,
     )
 
 
@@ -134,6 +208,20 @@ def whole(value: object) -> int | None:
     return int(value)
 
 
+def said(event: Json, name: str | None = None) -> Said:
+    """An event of our own as it goes into the stream."""
+    return name, json.dumps(event)
+
+
+def milliseconds(seconds: object) -> int | None:
+    """A length of sound in seconds, as JSON or a form's field has it, in milliseconds; None for what is none."""
+    if isinstance(seconds, str):
+        seconds = float(seconds) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", seconds) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    return round(seconds * 1000) if 0 < seconds <= _LONGEST_S else None
+
+
 def mapping(value: object) -> Json:
     """The value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
@@ -142,6 +230,38 @@ def mapping(value: object) -> Json:
 def items(value: object) -> list[Any]:
     """The value if it is a JSON array, else an empty one."""
     return value if isinstance(value, list) else []
+
+
+def objects(value: object) -> Iterator[Json]:
+    """The JSON objects of a JSON array; none of anything else."""
+    return (item for item in items(value) if isinstance(item, dict))
+
+
+def dump(value: object) -> str:
+    """A value as JSON text; empty where it is none, or nested too deeply."""
+    try:
+        return json.dumps(value, ensure_ascii=False) if value is not None else ""
+    except (RecursionError, TypeError, ValueError):
+        return ""
+
+
+def texts(value: object, *keys: str) -> Iterator[str]:
+    """The texts of some content, in order, wherever they are nested: strings, and what stands under these keys."""
+    pending = [value]
+    while pending:  # not recursive: a body may be nested deeper than Python's stack
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            pending.extend(reversed(item))
+        elif isinstance(item, dict):
+            pending.extend(item[key] for key in reversed(keys) if isinstance(item.get(key), str | list | dict))
+
+
+def deployment(path: str) -> str | None:
+    """The deployment in an Azure path: it stands where others name the model in the body."""
+    found = re.search(r"/deployments/([^/]+)/", path)
+    return found[1] if found else None
 
 
 def for_librechat(message: str) -> str:

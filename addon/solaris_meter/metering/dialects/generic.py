@@ -1,11 +1,13 @@
 """Any other endpoint of a host that is metered: whatever recognisable usage object its answer carries is charged.
 
-Recognised: OpenAI's two spellings (prompt/completion and input/output tokens) and Google's usageMetadata, at the top
-level or inside `response` or `message`.
+Recognised: OpenAI's two spellings (prompt/completion and input/output tokens), Google's usageMetadata and Cohere's
+billed units, at the top level or inside `response`, `message`, `meta` or `usage`.
 """
 
 import json
+import re
 
+from solaris_meter.metering.dialects import openai_style
 from solaris_meter.metering.dialects.dialect import Answer, Dialect, Json, Request, make_request, mapping, whole
 from solaris_meter.metering.prompt import count_attachments
 from solaris_meter.metering.tokens import Prompt
@@ -13,6 +15,7 @@ from solaris_meter.metering.tokens import Prompt
 _SPELLINGS = (
     ("usage", ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"), "total_tokens"),
     ("usageMetadata", ("promptTokenCount",), ("candidatesTokenCount",), "totalTokenCount"),
+    ("billed_units", ("input_tokens",), ("output_tokens",), "total_tokens"),
 )
 
 
@@ -20,6 +23,10 @@ class Generic(Dialect):
     """An endpoint that no other dialect knows."""
 
     name = "generic"
+    paths = re.compile(r"(?!)")
+    usage_at = "any `usage`, `usageMetadata` or `billed_units`, also inside `response`, `message`, `meta` or `usage`"
+    formula = "IN = what was read; OUT = what was written, or the rest of the total where that is more"
+    source = "https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/"
     counts_input = False
 
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
@@ -30,9 +37,8 @@ class Generic(Dialect):
             model=body.get("model"),
             max_output=next((limit for limit in limits if limit), None),
             user=body.get("user"),
-            wants_usage=True,
             prompt=lambda: Prompt(
-                ({"role": "user", "content": json.dumps(body)},), attachments=count_attachments(body)
+                ({"role": "user", "content": json.dumps(body, default=str)},), attachments=count_attachments(body)
             ),
         )
 
@@ -40,7 +46,8 @@ class Generic(Dialect):
         self.read_body(answer, event)
 
     def read_body(self, answer: Answer, body: Json) -> None:
-        for holder in (body, mapping(body.get("response")), mapping(body.get("message"))):
+        holders = (body, *(mapping(body.get(name)) for name in ("response", "message", "meta", "usage")))
+        for holder in holders:
             for name, reads, writes, total in _SPELLINGS:
                 usage = mapping(holder.get(name))
                 read = next((whole(usage[key]) for key in reads if key in usage), None)
@@ -49,10 +56,13 @@ class Generic(Dialect):
                 if read is None and written is None:
                     if whole_total is None:
                         continue
-                    read = whole_total  # embeddings that report a total only (Voyage): all of it is input
-                answer.input_tokens = read or 0
+                    read = whole_total  # embeddings that report a total only: all of it is input
+                if read is not None:
+                    answer.input_tokens = read
                 # What the total holds beyond both is output that the other field leaves out (hidden reasoning).
-                answer.output_tokens = max(written or 0, (whole_total or 0) - answer.input_tokens)
+                hidden = whole_total - (answer.input_tokens or 0) if whole_total is not None else 0
+                if written is not None or hidden > 0 or answer.output_tokens is None:
+                    answer.output_tokens = max(written or 0, hidden)
 
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        return {"error": {"message": message, "type": code, "code": code, "param": None}}
+        return openai_style.denial(status, code, message, plain=True)

@@ -1,51 +1,62 @@
 """OpenAI chat completions, and everybody who speaks them.
 
-Request and answer: https://platform.openai.com/docs/api-reference/chat. Usage stands in `usage` (streamed: in a last
-chunk without choices, when `stream_options.include_usage` asked for it), in `x_groq.usage` (Groq) or in
-`choices[0].usage` (Moonshot). IN = prompt_tokens; OUT = completion_tokens, or total_tokens - prompt_tokens where that
-is more (xAI and Gemini's OpenAI surface leave hidden reasoning out of completion_tokens).
+Request and answer: https://platform.openai.com/docs/api-reference/chat. In streams OpenAI's usage comes in a last chunk
+without choices, and only when `stream_options.include_usage` asked for it.
 """
 
 import json
 import re
 from typing import Any
 
-from solaris_meter.metering import sse
+from solaris_meter.metering.dialects import openai_style
 from solaris_meter.metering.dialects.dialect import (
     Answer,
     Dialect,
     Json,
     Request,
-    for_librechat,
+    Said,
+    deployment,
     items,
     make_request,
     mapping,
+    objects,
+    said,
+    texts,
     whole,
 )
-from solaris_meter.metering.prompt import count_attachments
-from solaris_meter.metering.tokens import Prompt
+from solaris_meter.metering.openai_prompt import chat_prompt
 
 _LIMITS = ("max_completion_tokens", "max_tokens")
+_SEARCHES = re.compile(r"gpt.*-search")
 _WANTS_COMPLETION_TOKENS = re.compile(r"\b(o[134]|gpt-5)")
 
 
 class OpenAIChat(Dialect):
-    """`/chat/completions`."""
+    """`/chat/completions`, and the same under the names that Mistral, Writer and Vertex AI's partners have for it."""
 
     name = "openai-chat"
+    paths = re.compile(
+        r"/(chat|fim|agents)/completions$|/v1/chat$"
+        r"|/publishers/(?!anthropic/)[^/]+/models/[^/:]+:(rawPredict|streamRawPredict)$"
+    )
+    usage_at = (
+        "`usage`, streamed in a last chunk without choices that is asked for; `x_groq.usage` (Groq);"
+        " `choices[0].usage` (Moonshot)"
+    )
+    formula = "IN = prompt_tokens; OUT = max(completion_tokens, total_tokens - prompt_tokens)"
+    source = "https://platform.openai.com/docs/api-reference/chat/object"
 
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
-        deployment = re.search(r"/deployments/([^/]+)/", path)
         limits = [limit for key in _LIMITS if (limit := whole(body.get(key)))]
         return make_request(
             body,
             body_bytes,
-            model=body.get("model") or (deployment and deployment[1]),
+            model=body.get("model") or deployment(path),
             max_output=max(limits, default=None),
             choices=body.get("n"),
             user=body.get("user"),
             wants_usage=mapping(body.get("stream_options")).get("include_usage") is True,
-            prompt=lambda: _prompt(body),
+            prompt=lambda: chat_prompt(body, "azure" if deployment(path) else "chat"),
         )
 
     def ask_for_usage(self, raw: bytes, request: Request) -> bytes | None:
@@ -68,27 +79,35 @@ class OpenAIChat(Dialect):
 
     def read_event(self, answer: Answer, event: Json) -> None:
         for key in ("id", "created", "model"):
-            if key in event:
+            if event.get(key):  # Azure's first chunk names nothing
                 answer.state.setdefault(key, event[key])
         choices = items(event.get("choices"))
         for choice in choices:
             choice = mapping(choice)
-            answer.state.setdefault("indices", {})[whole(choice.get("index")) or 0] = None  # an ordered set
-            _read_text(answer, mapping(choice.get("delta")))
+            index = whole(choice.get("index")) or 0
+            _note_end(answer, choice)
+            answer.state.setdefault("indices", {})[index] = None  # an ordered set
+            _read_text(answer, mapping(choice.get("delta")), index)
         _read_usage(answer, event, choices)
 
     def read_body(self, answer: Answer, body: Json) -> None:
+        answer.named(body.get("model"))
         choices = items(body.get("choices"))
-        for choice in choices:
-            _read_text(answer, mapping(mapping(choice).get("message")))
+        for index, choice in enumerate(choices):
+            _note_end(answer, mapping(choice))
+            _read_text(answer, mapping(mapping(choice).get("message")), index)
         _read_usage(answer, body, choices)
 
-    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        kind = {401: "authentication_error", 503: "server_error", 400: "invalid_request_error"}.get(status, code)
-        text = message if plain else for_librechat(message)
-        return {"error": {"message": text, "type": kind, "code": code, "param": None}}
+    def conclude(self, answer: Answer, request: Request) -> None:
+        if "model" in answer.state:
+            answer.named(answer.state["model"])
+        if _SEARCHES.search(request.model):
+            answer.terms["web_searches"] = 1
 
-    def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> bytes:
+    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
+        return openai_style.denial(status, code, message, plain=plain)
+
+    def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> list[Said]:
         state = answer.state
         base = {
             "id": state.get("id", "chatcmpl-solaris"),
@@ -102,77 +121,42 @@ class OpenAIChat(Dialect):
             deltas.insert(0, {"index": indices[0], "delta": {"content": notice}, "finish_reason": None})
         chunks: list[Json] = [base | {"choices": [delta]} for delta in deltas]
         if usage:
-            total = {
-                "prompt_tokens": input_tokens,
-                "completion_tokens": output_tokens,
-                "total_tokens": input_tokens + output_tokens,
-            }
-            chunks.append(base | {"choices": [], "usage": total})
-        return b"".join(sse.encode(json.dumps(chunk)) for chunk in chunks) + sse.encode("[DONE]")
+            chunks.append(base | {"choices": [], "usage": openai_style.prompt_completion(input_tokens, output_tokens)})
+        return [*map(said, chunks), (None, "[DONE]")]
 
 
-def _read_text(answer: Answer, message: Json) -> None:
+def _note_end(answer: Answer, choice: Json) -> None:
+    """What a content filter took away was written all the same."""
+    if choice.get("finish_reason") == "content_filter":
+        answer.ran = True
+
+
+def _read_text(answer: Answer, message: Json, choice: int) -> None:
     content = message.get("content")
-    for part in content if isinstance(content, list) else [content]:
-        if isinstance(part, dict):
-            answer.wrote(part.get("text"))
-            for thought in items(part.get("thinking")):  # Mistral
-                answer.wrote(mapping(thought).get("text"))
-        else:
-            answer.wrote(part)
-    for key in ("refusal", "reasoning_content", "reasoning"):
-        answer.wrote(message.get(key))
-    calls = [mapping(call).get("function") for call in items(message.get("tool_calls"))]
-    for call in [*calls, message.get("function_call")]:
-        if isinstance(call, dict):
-            answer.state["calls_tools"] = True
-            answer.wrote(call.get("name"))
-            answer.wrote(call.get("arguments"))
+    if isinstance(content, str):
+        answer.wrote(content)
+    elif content is not None:
+        for text in texts(content, "thinking", "text", "refusal"):  # parts; `thinking` holds parts of its own (Mistral)
+            answer.wrote(text)
+    for part in ("refusal", "reasoning_content", "reasoning"):
+        if part in message:
+            answer.wrote(message[part])
+    if message.get("tool_calls") or message.get("function_call"):
+        answer.state["calls_tools"] = True
+        for position, call in enumerate(objects(message.get("tool_calls"))):
+            index = whole(call.get("index"))
+            function = mapping(call.get("function"))
+            key = (choice, position if index is None else index)
+            answer.called(key, function.get("name"), function.get("arguments"))
+        function = mapping(message.get("function_call"))
+        if function:
+            answer.called((choice, None), function.get("name"), function.get("arguments"))
 
 
 def _read_usage(answer: Answer, event: Json, choices: list[Any]) -> None:
     usage = event.get("usage") or mapping(event.get("x_groq")).get("usage")
     if not usage:
         usage = next((choice["usage"] for choice in choices if mapping(choice).get("usage")), None)
-    if not isinstance(usage, dict):
-        return
-    read, written, total = (whole(usage.get(key)) for key in ("prompt_tokens", "completion_tokens", "total_tokens"))
-    if None in (read, written) and (usage.get("prompt_tokens"), usage.get("completion_tokens")) != (None, None):
-        answer.refused_usage = answer.refused_usage or read is None or written is None
-    if read is not None:
-        answer.input_tokens = read
-        details = mapping(usage.get("prompt_tokens_details"))
-        # DeepSeek and Moonshot have names of their own for what others put into the details.
-        cached = [details.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")]
-        answer.cached_input_tokens = min(read, next((number for value in cached if (number := whole(value))), 0))
-        answer.cache_write_tokens = min(read, whole(details.get("cache_write_tokens")) or 0)
-    if written is not None:
-        reasoning = whole(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
-        answer.output_tokens = max(written, total - read) if total is not None and read is not None else written
-        answer.reasoning_tokens = min(answer.output_tokens, reasoning or 0)
-
-
-def _prompt(body: Json) -> Prompt:
-    """The request in LiteLLM's shape, without what it counts wrongly: ids of tool calls, parts, names of calls."""
-    messages = []
-    for message in items(body.get("messages")):
-        if not isinstance(message, dict):
-            continue
-        kept = {key: value for key, value in message.items() if key in {"role", "name", "content", "function_call"}}
-        if isinstance(kept.get("content"), list):
-            parts = [part.get("text") for part in kept["content"] if isinstance(part, dict)]
-            kept["content"] = "".join(part for part in parts if isinstance(part, str))
-        elif not isinstance(kept.get("content"), str):
-            kept["content"] = ""
-        calls = [mapping(mapping(call).get("function")) for call in items(message.get("tool_calls"))]
-        kept["content"] += "".join(f"\n{call.get('name', '')} {call.get('arguments', '')}" for call in calls)
-        if not isinstance(kept.get("role"), str):
-            kept["role"] = "user"
-        messages.append(kept)
-    schema = mapping(mapping(body.get("response_format")).get("json_schema")).get("schema")
-    return Prompt(
-        messages=tuple(messages),
-        tools=tuple(tool for tool in items(body.get("tools")) if isinstance(tool, dict)),
-        schema=json.dumps(schema) if schema else "",
-        attachments=count_attachments(body),
-    )
+    if isinstance(usage, dict):
+        openai_style.read_prompt_completion(answer, usage)
+        openai_style.read_tier(answer, event)

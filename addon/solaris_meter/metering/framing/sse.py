@@ -1,10 +1,8 @@
-"""Server-sent events, fed in any pieces (WHATWG HTML, 9.2: https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Server-sent events (WHATWG HTML, 9.2: https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import re
-from typing import NamedTuple
 
-MAX_EVENT_BYTES = 64 * 1024 * 1024
-"""A stream that sends more than this without ending an event is not one."""
+from solaris_meter.metering.framing.framing import Event, Framing
 
 # CR, LF and CRLF all end a line; a CR at the end of the buffer may be half of a CRLF, so it ends nothing yet.
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z))(?:\r\n|\n|\r(?!\n|\Z))")
@@ -12,27 +10,14 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_BLANK = 4
 
 
-class Event(NamedTuple):
-    """One event. `raw` is its bytes as they came, blank line included; `data` its payload, None for mere comments."""
-
-    raw: bytes
-    data: bytes | None
-
-
-class Decoder:
-    """Cuts a byte stream into events, however the network cut it. `pending` is the beginning of the next event."""
+class ServerSentEvents(Framing):
+    """Events end at a blank line. `data` is the joined `data:` lines, None for mere comments."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        super().__init__()
         self._searched = 0
 
-    @property
-    def pending(self) -> bytes:
-        return bytes(self._buffer)
-
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete. Raises ValueError for an event beyond MAX_EVENT_BYTES."""
-        self._buffer += data
+    def _cut(self) -> list[Event]:
         events = []
         start = 0
         while found := _BLANK_LINE.search(self._buffer, max(start, self._searched)):
@@ -40,15 +25,18 @@ class Decoder:
             start = found.end()
         if start:
             del self._buffer[:start]
-        if len(self._buffer) > MAX_EVENT_BYTES:
-            raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
         self._searched = max(0, len(self._buffer) - _LONGEST_BLANK)
         return events
 
     def flush(self) -> list[Event]:
         """The last event of a stream that ended without a blank line."""
-        rest, self._buffer, self._searched = bytes(self._buffer), bytearray(), 0
+        self._searched = 0
+        rest = self._take()
         return [_event(rest)] if rest else []
+
+    def encode(self, name: str | None, payload: str) -> bytes:
+        head = f"event: {name}\n" if name else ""
+        return f"{head}data: {payload}\n\n".encode()
 
 
 def _event(raw: bytes) -> Event:
@@ -61,9 +49,3 @@ def _event(raw: bytes) -> Event:
         if name == b"data":
             lines.append(value.removeprefix(b" "))
     return Event(raw, b"\n".join(lines) if lines else None)
-
-
-def encode(payload: str, event: str | None = None) -> bytes:
-    """One event with a single-line payload."""
-    head = f"event: {event}\n" if event else ""
-    return f"{head}data: {payload}\n\n".encode()

@@ -1,0 +1,68 @@
+"""Embeddings as OpenAI has them, and Azure, Mistral, Voyage, Together, vLLM and others after it.
+
+Request and answer: https://platform.openai.com/docs/api-reference/embeddings.
+"""
+
+import re
+
+from solaris_meter.metering.dialects import openai_style
+from solaris_meter.metering.dialects.dialect import (
+    Answer,
+    Dialect,
+    Json,
+    Request,
+    deployment,
+    items,
+    make_request,
+    mapping,
+)
+from solaris_meter.metering.tokens import Prompt
+
+
+class Embeddings(Dialect):
+    """`/embeddings`."""
+
+    name = "embeddings"
+    paths = re.compile(r"/embeddings$")
+    usage_at = "`usage`"
+    formula = "IN = prompt_tokens, or total_tokens where that is all there is (Voyage); OUT = 0"
+    source = "https://platform.openai.com/docs/api-reference/embeddings"
+
+    def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
+        return make_request(
+            body,
+            body_bytes,
+            model=body.get("model") or deployment(path),
+            max_output=1,  # there is none to hold tokens for
+            user=body.get("user"),
+            prompt=lambda: input_prompt(body.get("input")),
+        )
+
+    def read_event(self, answer: Answer, event: Json) -> None:
+        self.read_body(answer, event)
+
+    def read_body(self, answer: Answer, body: Json) -> None:
+        answer.ran = answer.ran or bool(items(body.get("data")))
+        answer.named(body.get("model"))
+        openai_style.read_prompt_completion(answer, mapping(body.get("usage")))
+
+    def conclude(self, answer: Answer, request: Request) -> None:
+        if answer.ran:
+            answer.output_tokens = answer.output_tokens or 0
+
+    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
+        return openai_style.denial(status, code, message, plain=plain)
+
+
+def input_prompt(value: object) -> Prompt:
+    """What is embedded: a text, several, or texts that were tokenised already (lists of numbers)."""
+    texts: list[str] = []
+    ids = 0
+    for item in [value] if isinstance(value, str) else items(value):
+        if isinstance(item, str):
+            texts.append(item)
+        elif isinstance(item, list):
+            ids += len(item)
+        elif isinstance(item, int):
+            ids += 1
+    return Prompt(messages=(), text="\n".join(texts), token_ids=ids)

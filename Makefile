@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test run lint format lock bench clean help
+.PHONY: demo test run lint format docs lock bench clean help
 
 help:
 	@echo "make demo    the whole story on this machine: no key, no network"
@@ -16,6 +16,7 @@ help:
 	@echo "             elsewhere with ARGS='--listen 0.0.0.0:8080'"
 	@echo "make lint    ruff, the layer rules, mypy"
 	@echo "make bench   speed beside a bare mitmdump"
+	@echo "make docs    docs/dialects.md, from the code"
 	@echo "make lock    resolve requirements.lock anew"
 	@echo "make clean   remove what the other targets made"
 
@@ -51,6 +52,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+
+docs: $(READY)
+	$(BIN)/python -m tests.dialect_table
 
 # One lock for every Python from 3.12 on: names, versions, markers and hashes, no address of an index.
 lock: $(READY)

@@ -9,7 +9,10 @@ import msgspec
 import pytest
 
 from solaris_cli.main import main
+from solaris_meter.metering.dialects import dialect
+from solaris_meter.metering.tokens import Prompt
 from solaris_meter.settings import NOT_BUILT_YET, Settings, load_settings
+from tests.dialect_table import PAGE, page
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "deploy" / "solaris.toml"
@@ -54,6 +57,25 @@ def test_every_command_line_in_the_readme_is_one(readme):
         assert not isinstance(command, click.Group), line
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_the_page_of_dialects_says_what_the_code_says():
+    assert PAGE.read_text() == page(), "run: make docs"
+
+
+def test_the_dialect_in_the_guide_works():
+    code = re.search(r"```python\n(class Thinker.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert code
+    names = {"re": re, "Prompt": Prompt} | vars(dialect)
+    exec(code[1], names)  # noqa: S102  (our own page)
+    thinker = names["Thinker"]()
+    body = {"model": "deep", "question": "?", "stream": True}
+    asked = thinker.read_request("/v9/think", body, 50)
+    answer = dialect.Answer()
+    thinker.read_event(answer, {"said": "So"})
+    thinker.read_event(answer, {"said": ".", "cost": {"in": 12, "out": 34}})
+    assert (asked.model, asked.stream, asked.prompt().messages[0]["content"]) == ("deep", True, "?")
+    assert (answer.input_tokens, answer.output_tokens, "".join(answer.text)) == (12, 34, "So.")
 
 
 def test_both_readmes_have_the_same_sections_and_the_same_code():

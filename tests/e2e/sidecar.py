@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def free_port() -> int:
 class Sidecar:
     """`solaris-cli run` on a settings file in `folder`; `start` may be called again after `kill` or `stop`."""
 
-    def __init__(self, folder: Path, upstream_url: str, extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, upstream_url: str, extra: str = "", *, routes: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.database = folder / "solaris.db"
@@ -37,9 +40,11 @@ class Sidecar:
         self.log = folder / "sidecar.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.mitmproxy_args: list[str] = []
+        routes = routes or {"openai": upstream_url, "anthropic": upstream_url}
+        leading = "".join(f'{name} = "{url}"\n' for name, url in routes.items())
         self.config.write_text(
             f'[ledger]\ndatabase = "sqlite:///{self.database}"\n[identity]\nkey = "{KEY}"\n'
-            f'[routes]\nopenai = "{upstream_url}"\nanthropic = "{upstream_url}"\n'
+            f"[routes]\n{leading}"
             f'[purchase]\nemail = "vendas@example.com"\n{extra}'
         )
 
@@ -66,13 +71,16 @@ class Sidecar:
 
     def _wait_until_served(self, deadline: float) -> None:
         """A call without a key is refused as soon as the ledger is open, and never reaches the upstream."""
+        assert self.process is not None
         while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
             try:
                 httpx.post(self.url("openai/v1/chat/completions"), timeout=10, trust_env=False)
             except httpx.TransportError:
                 time.sleep(0.05)
             else:
                 return
+        raise AssertionError(f"the sidecar does not answer:\n{self.log.read_text()}")
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

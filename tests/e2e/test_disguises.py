@@ -33,8 +33,12 @@ def test_a_disguised_call_without_an_identity_is_refused(start, upstream, client
 
 def test_another_method_inside_is_refused_with_an_identity_as_well(start, upstream, client):
     sidecar = start()
-    for headers in ({"X-HTTP-Method-Override": "POST"}, {"Upgrade": "websocket"}):
-        answer = client.get(sidecar.url("openai/v1/realtime"), headers=sidecar.headers("ana") | headers)
+    for path, headers in (
+        ("openai/v1/realtime", {"X-HTTP-Method-Override": "POST"}),
+        ("openai/v1/realtime", {"X-HTTP-Method-Override": "POST", "Upgrade": "websocket"}),
+        ("openai/v1/responses", {"Upgrade": "websocket"}),  # of WebSockets only Realtime can be metered
+    ):
+        answer = client.get(sidecar.url(path), headers=sidecar.headers("ana") | headers)
         assert (answer.status_code, answer.headers["x-solaris-denied"]) == (403, "endpoint_denied")
     assert upstream.requests == []
 

@@ -1,19 +1,28 @@
-import asyncio
 import gzip
 import json
 import zlib
-from concurrent.futures import Future
 
 import brotli
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metering.calls import (
+    PICTURE,
+    QUESTION,
+    ByteCounter,
+    answer_of,
+    feed,
+    nothing_fails,
+    open_call,
+    open_document,
+    usage_of,
+)
 from tests.metering.samples import (
-    BODIES,
     EXPECTED,
     LINE_ENDS,
-    STREAMS,
+    SERVER_SENT,
     cut,
+    cut_whole,
     dialect_called,
     dialect_of,
     loaded_counter,
@@ -22,65 +31,21 @@ from tests.metering.samples import (
     with_line_end,
 )
 
-from solaris_meter.ledger.reservations import Ask, Reserved
-from solaris_meter.metering import encodings, endpoints, sse
-from solaris_meter.metering.call import Call, Terms
+from solaris_meter.metering import encodings, endpoints
+from solaris_meter.metering.dialects.dialect import MAX_TOKENS
 from solaris_meter.metering.dialects.openai_chat import OpenAIChat
-from solaris_meter.metering.tokens import ATTACHMENT_ESTIMATE, TokenCounter
-from solaris_meter.models import CallDetails, Caller, Standing, Usage
-from solaris_meter.periods import Period
-
-STANDING = Standing("ana", None, "basico", "active", "UTC", Period(0, None), used=0, reserved=0, balance=100)
-QUESTION = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "Olá, tudo bem?"}]}
-ROUGH = TokenCounter()
-"""Not loaded: good enough where nothing is counted in the end."""
+from solaris_meter.metering.framing import framing
+from solaris_meter.metering.framing.event_stream import EventStream
+from solaris_meter.metering.framing.json_array import JsonArray
+from solaris_meter.metering.framing.lines import Lines
+from solaris_meter.metering.framing.sse import ServerSentEvents
+from solaris_meter.models import PriceTerms, Usage
 
 
 @pytest.fixture(scope="module")
 def counter():
     with loaded_counter() as counter:
         yield counter
-
-
-def open_call(
-    dialect,
-    *,
-    counter=ROUGH,
-    body=None,
-    granted=1_000_000,
-    strict=False,
-    hides_usage=False,
-    reserved=True,
-    notice="NOTICE",
-):
-    details = CallDetails("openai", "gpt-4o", dialect.name, "/", stream=True)
-    ask = Ask("call-1", Caller("ana"), details, 10, False, granted, granted, 3, "soft", "here", 0)
-    terms = Terms(
-        ask=ask,
-        reserved=Reserved("call-1", 10 + granted, granted, STANDING) if reserved else None,
-        opened_ms=0,
-        slice_tokens=1024,
-        strict=strict,
-        body=None,
-        hides_usage=hides_usage,
-        notice=notice,
-    )
-
-    def nothing_left(tokens):
-        future: Future[int] = Future()
-        future.set_result(0)
-        return future
-
-    request = dialect.read_request("", body or QUESTION, 100)
-    return Call(terms, dialect, request, counter, nothing_left)
-
-
-def feed(call, chunks):
-    return b"".join(call.feed(chunk) for chunk in chunks) + call.finish()
-
-
-def usage_of(call, *, client_left=False):
-    return asyncio.run(call.usage(client_left=client_left))
 
 
 def less_usage_event(stream):
@@ -91,12 +56,7 @@ def less_usage_event(stream):
     return b"\n\n".join(kept)
 
 
-def reported(name):
-    keys = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens")
-    return {key: EXPECTED[name][key] for key in keys}
-
-
-COMPLETE = [name for name in STREAMS if EXPECTED[name]["output_tokens"] is not None]
+COMPLETE = [name for name in SERVER_SENT if EXPECTED[name]["output_tokens"] is not None]
 WITH_USAGE_EVENT = ["openai_chat_stream_usage.sse", "openai_chat_stream_tools.sse", "azure_chat_stream_usage.sse"]
 
 
@@ -135,7 +95,8 @@ def test_usage_is_hidden_in_pieces_of_any_size(size):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in STREAMS if EXPECTED[name]["dialect"] == "openai-chat" and name not in WITH_USAGE_EVENT]
+    "name",
+    [name for name in SERVER_SENT if EXPECTED[name]["dialect"] == "openai-chat" and name not in WITH_USAGE_EVENT],
 )
 def test_usage_that_comes_beside_other_things_is_not_taken_out(name):
     assert feed(open_call(OpenAIChat(), hides_usage=True), pieces(payload(name), 50)) == payload(name)
@@ -201,23 +162,11 @@ def test_a_body_that_is_not_compressed_as_it_says_is_relayed_as_it_comes(caplog)
     assert caplog.text.count("cannot be followed any more") == 1
 
 
-@pytest.mark.parametrize("name", [name for name in BODIES if EXPECTED[name]["output_tokens"] is not None])
-def test_a_whole_answer_is_charged_as_reported(name):
-    call = open_call(dialect_of(name))
-    call.read_body(payload(name))
-    usage = usage_of(call)
-    assert (usage.input_tokens, usage.output_tokens, usage.basis) == (
-        EXPECTED[name]["input_tokens"],
-        EXPECTED[name]["output_tokens"],
-        "reported",
-    )
-
-
 def test_the_parts_of_a_usage_are_kept():
     name = "anthropic_stream_cache_thinking.sse"
     call = open_call(dialect_of(name))
     feed(call, [payload(name)])
-    assert usage_of(call) == Usage(basis="reported", **reported(name))
+    assert usage_of(call) == Usage(52_059, 812, "reported", cached_input_tokens=50_000, cache_write_tokens=2048)
 
 
 @pytest.mark.parametrize(
@@ -254,13 +203,12 @@ def test_only_the_missing_side_is_counted(counter):
 
 
 def test_the_least_sure_side_decides_the_basis(counter):
-    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
-    body = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": [picture]}]}
+    body = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": [PICTURE]}]}
     call = open_call(OpenAIChat(), counter=counter, body=body)
     feed(call, [payload("openai_chat_stream_nousage.sse")])
     usage = usage_of(call)
     assert usage.basis == "estimated"
-    assert usage.input_tokens > ATTACHMENT_ESTIMATE
+    assert usage.input_tokens == counter.count_prompt("gpt-4o", call.request.prompt()).tokens
 
 
 def test_nothing_is_owed_for_an_answer_that_says_nothing():
@@ -317,8 +265,7 @@ def test_a_part_is_never_larger_than_its_whole():
 
 
 def decoded(data):
-    decoder = sse.Decoder()
-    return [event.data for event in decoder.feed(data) + decoder.flush() if event.data is not None]
+    return [event.data for event in cut_whole(ServerSentEvents(), [data]) if event.data is not None]
 
 
 def events_of(data):
@@ -351,7 +298,7 @@ def test_the_beginning_of_the_next_event_is_not_relayed_before_an_ending():
 
 def test_an_ended_answer_has_the_text_the_notice_and_the_usage_and_then_nothing():
     body = QUESTION | {"stream_options": {"include_usage": True}}
-    call = open_call(OpenAIChat(), body=body, granted=4, strict=True)
+    call = open_call(OpenAIChat(), body=body, granted=11, strict=True)
     stream = payload("openai_chat_stream_usage.sse")
     relayed = b"".join(call.feed(block + b"\n\n") for block in stream.split(b"\n\n")[:-1])
     events = events_of(relayed)
@@ -418,3 +365,181 @@ def test_a_call_without_reservation_is_followed_but_never_ended():
     feed(call, [payload("openai_chat_stream_usage.sse")])
     assert call.terms.standing is None
     assert usage_of(call).total_tokens == 41
+
+
+def test_a_stopped_claude_stream_is_counted_by_the_measure_of_its_input():
+    # What the provider said of the input tells how its unknown tokenizer counts.
+    counter = ByteCounter()
+    call = open_call(dialect_called("anthropic"), counter=counter)
+    feed(call, [payload("anthropic_stream_aborted.sse")])
+    usage_of(call, client_left=True)
+    [calibration] = counter.calibrations
+    assert calibration is not None
+    assert (calibration.reported_input, calibration.prompt) == (25, call.request.prompt())
+
+
+def test_without_a_reported_input_there_is_no_measure():
+    counter = ByteCounter()
+    usage_of(answer_of("openai_chat_stream_aborted.sse", counter=counter))
+    assert counter.calibrations == [None]
+
+
+def test_a_whole_report_is_not_counted():
+    counter = ByteCounter()
+    usage_of(answer_of("anthropic_stream.sse", counter=counter))
+    assert counter.calibrations == []
+
+
+class Named(ByteCounter):
+    """Remembers which models it was asked to count for."""
+
+    def __init__(self):
+        super().__init__()
+        self.models = []
+
+    def count_prompt(self, model, prompt):
+        self.models.append(model)
+        return super().count_prompt(model, prompt)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "counted"),
+    [
+        ("meu-deployment", "gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("gpt-4o", "gpt-4-0613", "gpt-4o"),
+        ("meu-deployment", "outro-nome", "meu-deployment"),
+        ("meu-deployment", None, "meu-deployment"),
+    ],
+)
+def test_a_name_that_says_nothing_is_counted_as_the_model_that_answered(asked, answered, counted):
+    counter = Named()
+    answer = {"model": answered, "choices": [{"message": {"content": "Olá"}}]}
+    call = open_document(OpenAIChat(), json.dumps(answer).encode(), counter=counter, body=QUESTION | {"model": asked})
+    usage_of(call)
+    assert counter.models == [counted]
+
+
+def test_a_call_is_counted_whatever_was_reported():
+    call = open_document(OpenAIChat(), payload("openai_chat.json"))
+    usage_of(call)
+    assert call.counted() == (len("Olá, tudo bem?".encode()), len("Olá! Claro, posso ajudar com isso.".encode()))
+    silent = open_document(dialect_called("embeddings"), payload("openai_embeddings.json"), body={"input": "Olá"})
+    usage_of(silent)
+    assert silent.counted() == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("openai_audio_chat.json", QUESTION),
+        ("gemini_image_out.json", {"contents": "Olá"}),
+        ("openai_chat.json", {"messages": [{"role": "user", "content": [PICTURE]}]}),
+        ("openai_realtime_response_done.json", {}),
+    ],
+)
+def test_of_sound_and_pictures_a_count_says_nothing(name, body):
+    call = open_document(dialect_of(name), payload(name), body=body)
+    assert usage_of(call) is not None
+    assert call.counted() is None
+
+
+def test_what_sets_the_price_is_there_once_the_usage_is():
+    call = answer_of("perplexity_chat.json")
+    usage_of(call)
+    assert call.price_terms == PriceTerms(model="sonar-pro", reported_usd=0.00903)
+
+
+def test_asking_twice_gives_the_same():
+    call = answer_of("gemini_embed.json")
+    assert usage_of(call) == usage_of(call)
+    call = open_document(dialect_called("google-embeddings"), b'{"predictions":[{"gcsUri":"gs://b/a"}]}')
+    assert call.polled_as is None
+    assert (usage_of(call), usage_of(call)) == (Usage(0, 0, "reported", images=1),) * 2
+
+
+def test_an_answer_that_is_still_being_made_begins_anew_with_each_poll():
+    call = open_document(dialect_called("openai-responses"), b'{"id":"resp_1","background":true,"status":"queued"}')
+    assert call.polled_as == "resp_1"
+    call.begin({}, None)
+    call.read_body(payload("openai_responses.json"))
+    assert call.polled_as is None
+    assert usage_of(call).total_tokens == 5760
+
+
+def test_a_document_that_comes_in_pieces_is_read_when_it_is_over():
+    name = "anthropic_messages.json"
+    call = open_call(dialect_of(name))
+    call.begin({}, None)
+    assert feed(call, pieces(payload(name), 100)) == payload(name)
+    assert usage_of(call).output_tokens == 393
+
+
+def test_a_compressed_document_is_inflated_to_be_read():
+    name = "anthropic_messages.json"
+    call = open_call(dialect_of(name))
+    call.begin({}, None)
+    call.inflate(encodings.decoder("gzip") or bytes)
+    compressed = gzip.compress(payload(name))
+    assert feed(call, pieces(compressed, 50)) == compressed
+    assert usage_of(call).output_tokens == 393
+
+
+def test_a_document_that_is_too_long_is_relayed_unread(monkeypatch, caplog):
+    monkeypatch.setattr("solaris_meter.metering.call.MAX_EVENT_BYTES", 100)
+    call = open_call(OpenAIChat())
+    call.begin({}, None)
+    assert feed(call, [b"x" * 80, b"y" * 80, b"z" * 80]) == b"x" * 80 + b"y" * 80 + b"z" * 80
+    assert caplog.text.count("cannot be followed any more") == 1
+
+
+@pytest.mark.parametrize("hides_usage", [False, True])
+def test_what_stands_before_an_event_that_is_too_long_is_relayed_and_read(monkeypatch, hides_usage):
+    monkeypatch.setattr(framing, "MAX_EVENT_BYTES", 100)
+    said = b'data: {"choices":[{"delta":{"content":"Oi"}}]}\n\n'
+    stream = said + b"data: " + b"x" * 200
+    call = open_call(OpenAIChat(), hides_usage=hides_usage)
+    assert feed(call, [stream, b"y"]) == stream + b"y"
+    assert usage_of(call).output_tokens == 2
+
+
+@pytest.mark.parametrize("hides_usage", [False, True])
+def test_a_stream_of_another_framing_than_it_says_is_relayed(hides_usage):
+    stream = payload("openai_chat_stream_nousage.sse")
+    for another in (Lines(), JsonArray(), EventStream()):
+        call = open_call(OpenAIChat(), hides_usage=hides_usage, framing=another)
+        with nothing_fails():
+            assert feed(call, pieces(stream, 40)) == stream
+
+
+def test_headers_that_cannot_be_read_cost_nothing_of_the_answer(caplog):
+    class Faulty(OpenAIChat):
+        def read_headers(self, answer, headers):
+            raise RuntimeError("a defect of ours")
+
+    call = open_call(Faulty())
+    feed(call, [payload("openai_chat_stream_usage.sse")])
+    assert usage_of(call).total_tokens == 41
+    assert "the headers of its answer cannot be read" in caplog.text
+
+
+def test_a_session_ends_where_nothing_is_left():
+    call = open_call(endpoints.REALTIME, granted=3, strict=True, body={})
+    call.read_message(b'{"type":"response.output_text.delta","delta":"Ol"}')
+    assert not call.used_up()
+    call.read_message(b'{"type":"response.output_text.delta","delta":"\xc3\xa1"}')
+    assert call.used_up()
+
+
+@pytest.mark.parametrize("message", [b"", b"not json", b"[1]", b"\xff", b"[" * 100_000])
+def test_a_message_that_says_nothing_is_passed_over(message):
+    call = open_call(endpoints.REALTIME, body={})
+    with nothing_fails():
+        call.read_message(message)
+    assert usage_of(call) is None
+    assert not call.finished
+
+
+def test_no_number_is_larger_than_any_call():
+    assert usage_of(open_document(OpenAIChat(), b'{"usage":{"prompt_tokens":1e9,"completion_tokens":1}}')) == Usage(
+        MAX_TOKENS, 1, "reported"
+    )

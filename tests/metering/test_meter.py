@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from tests.metering.samples import loaded_counter
+from tests.metering.calls import ByteCounter
+from tests.metering.samples import dialect_called, loaded_counter, payload
 
 from solaris_meter.ledger import accounts, check, credits, database, renewals, reports
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import open_engine
 from solaris_meter.ledger.ledger import RESERVATION_LIFE_MS, Ledger
 from solaris_meter.metering.dialects.openai_chat import OpenAIChat
-from solaris_meter.metering.meter import UNSTREAMED_OUTPUT, Denied, Meter
-from solaris_meter.models import CallDetails, Caller
-from solaris_meter.settings import Admission, Settings
+from solaris_meter.metering.framing.sse import ServerSentEvents
+from solaris_meter.metering.meter import DEFERRED_LIFE_MS, UNSTREAMED_OUTPUT, Denied, Meter
+from solaris_meter.metering.pricing import Pricing
+from solaris_meter.models import CallDetails, Caller, PriceTerms, Usage
+from solaris_meter.settings import Admission, Metering, Settings
 from solaris_meter.settings import Ledger as LedgerSettings
 
 OPENAI = OpenAIChat()
@@ -33,10 +36,46 @@ def counter():
         yield counter
 
 
+class Prices(Pricing):
+    """Says that every call costs the same, and remembers which it was asked about."""
+
+    def __init__(self, nano_usd: int | None = None):
+        super().__init__({})
+        self.nano_usd = nano_usd
+        self.asked: list[tuple[str, str, Usage, PriceTerms]] = []
+
+    def cost_nano_usd(self, provider, model, usage, terms):
+        self.asked.append((provider, model, usage, terms))
+        return self.nano_usd
+
+
+class Backstage(ByteCounter):
+    """Keeps what it is to do in the background until it is told to; `loaded`: whether it counts already."""
+
+    def __init__(self, *, loaded=True):
+        super().__init__()
+        self.loaded = loaded
+        self.tasks = []
+
+    @property
+    def ready(self):
+        return self.loaded
+
+    def in_background(self, task):
+        self.tasks.append(task)
+
+    def work(self):
+        for task in self.tasks:
+            task()
+        self.tasks.clear()
+
+
 class Shop:
     """A meter and its ledger in a directory of their own, with a clock that stands still until it is set."""
 
-    def __init__(self, path, counter, *, owner="here", on_error="deny", new=NEW, **admission):
+    def __init__(
+        self, path, counter, *, owner="here", on_error="deny", new=NEW, prices=None, audit_sample=0.0, **admission
+    ):
         self.path = path
         self.now_ms = NOW_MS
         self.engine = open_engine(f"sqlite:///{path}")
@@ -46,7 +85,12 @@ class Shop:
         self.meter = Meter(
             self.ledger,
             counter,
-            Settings(ledger=LedgerSettings(on_error=on_error), admission=Admission(**admission)),
+            prices or Prices(),
+            Settings(
+                ledger=LedgerSettings(on_error=on_error),
+                admission=Admission(**admission),
+                metering=Metering(audit_sample=audit_sample),
+            ),
             clock_ms=lambda: self.now_ms,
             new_id=lambda: f"{owner}-{next(ids)}",
             notice=lambda standing: f"FIM {standing.user}",
@@ -56,7 +100,10 @@ class Shop:
         raw = json.dumps(body).encode()
         request = dialect.read_request("/v1/chat/completions", body, len(raw))
         details = CallDetails("openai", request.model, dialect.name, "/v1/chat/completions", request.stream)
-        return await self.meter.open(Caller(user), details, dialect, request, raw, lambda: gone)
+        opened = await self.meter.open(Caller(user), details, dialect, request, raw, lambda: gone)
+        if not isinstance(opened, Denied):
+            opened.begin({}, ServerSentEvents())
+        return opened
 
     @contextmanager
     def reading(self):
@@ -130,7 +177,7 @@ def shop(tmp_path, counter, monkeypatch):
     opened = []
 
     def make(**options):
-        opened.append(Shop(tmp_path / "solaris.db", counter, **options))
+        opened.append(Shop(tmp_path / "solaris.db", options.pop("counter", counter), **options))
         return opened[-1]
 
     yield make
@@ -731,6 +778,304 @@ def test_a_clock_that_runs_ahead_elsewhere_takes_no_running_call_away(shop):
         settled = await one.meter.settle(call, 200, interrupted=False)
         assert not settled.repeated
         assert settled.standing.balance == 1_000_000 - 3012
+        assert one.sound()
+
+    asyncio.run(story())
+
+
+def test_what_a_call_cost_is_kept(shop):
+    async def story():
+        prices = Prices(640_000)
+        one = shop(prices=prices)
+        call = await one.open(QUESTION | {"model": "gpt-4o-mini"})
+        report = {"prompt_tokens": 12, "completion_tokens": 30, "cost": 0.00064}
+        chunk = {"model": "gpt-4o-mini-2024", "choices": [], "service_tier": "flex", "usage": report}
+        call.feed(f"data: {json.dumps(chunk)}\n\n".encode())
+        await one.meter.settle(call, 200, interrupted=False)
+        assert [event["cost_nano_usd"] for event in one.events()] == [640_000]
+        terms = PriceTerms(model="gpt-4o-mini-2024", service_tier="flex", reported_usd=0.00064)
+        assert prices.asked == [("openai", "gpt-4o-mini", Usage(12, 30, "reported"), terms)]
+        assert one.sound()
+
+    asyncio.run(story())
+
+
+def test_a_cost_that_nobody_knows_is_none(shop):
+    async def story():
+        one = shop(prices=Prices(None))
+        call = await one.open()
+        reports_usage(call, 12, 30)
+        await one.meter.settle(call, 200, interrupted=False)
+        assert [event["cost_nano_usd"] for event in one.events()] == [None]
+
+    asyncio.run(story())
+
+
+def test_a_journalled_call_keeps_its_cost(shop):
+    async def story():
+        one = shop(prices=Prices(77))
+        call = await one.open()
+        reports_usage(call, 12, 30)
+        with one.locked():
+            await one.meter.settle(call, 200, interrupted=False)
+        await one.meter.tend()
+        assert [event["cost_nano_usd"] for event in one.events()] == [77]
+
+    asyncio.run(story())
+
+
+def test_the_first_calls_do_not_wait_for_the_prices(shop):
+    async def story():
+        counter = Backstage(loaded=False)
+        one = shop(prices=Prices(77), counter=counter)
+        for _ in range(2):
+            call = await one.open()
+            reports_usage(call, 12, 30)
+            assert await one.meter.settle(call, 200, interrupted=False) is not None
+        assert [event["cost_nano_usd"] for event in one.events()] == [None, None]
+        counter.work()
+        await one.meter.tend()  # waits behind the prices
+        assert [event["cost_nano_usd"] for event in one.events()] == [77, 77]
+        assert one.sound()
+
+    asyncio.run(story())
+
+
+def audits(one):
+    with one.reading() as tx:
+        return [
+            (row["usage_event_id"], row["counted_input"], row["counted_output"])
+            for row in tx.rows("SELECT * FROM audits")
+        ]
+
+
+def test_a_sampled_call_is_counted_as_well(shop):
+    async def story():
+        counter = Backstage()
+        one = shop(counter=counter, audit_sample=1.0)
+        call = await one.open()
+        call.feed(says("Olá"))
+        reports_usage(call, 12, 30)
+        await one.meter.settle(call, 200, interrupted=False)
+        assert audits(one) == []  # nobody waits for it
+        counter.work()
+        await one.meter.tend()
+        assert audits(one) == [(call.id, len("Olá, tudo bem?".encode()), len("Olá".encode()))]
+        assert [event["input_tokens"] for event in one.events()] == [12]
+
+    asyncio.run(story())
+
+
+def test_without_a_sample_nothing_is_counted_besides(shop):
+    async def story():
+        counter = Backstage()
+        one = shop(counter=counter, audit_sample=0.0)
+        call = await one.open()
+        reports_usage(call, 12, 30)
+        await one.meter.settle(call, 200, interrupted=False)
+        assert counter.tasks == []
+
+    asyncio.run(story())
+
+
+def test_what_was_counted_itself_is_no_audit(shop):
+    async def story():
+        counter = Backstage()
+        one = shop(counter=counter, audit_sample=1.0)
+        call = await one.open()
+        call.feed(says("Olá"))
+        await one.meter.settle(call, 200, interrupted=True)
+        assert [event["basis"] for event in one.events()] == ["counted"]
+        assert counter.tasks == []
+
+    asyncio.run(story())
+
+
+def test_a_sample_takes_its_share(shop):
+    async def story():
+        counter = Backstage()
+        one = shop(counter=counter, audit_sample=0.3)
+        for _ in range(100):
+            call = await one.open()
+            reports_usage(call, 1, 1)
+            await one.meter.settle(call, 200, interrupted=False)
+        assert 15 <= len(counter.tasks) <= 45
+
+    asyncio.run(story())
+
+
+RESPONSES = dialect_called("openai-responses")
+ASKED = {"model": "gpt-5", "background": True, "input": "Era uma vez"}
+QUEUED = {"id": "resp_1", "background": True, "status": "queued", "output": []}
+DONE = QUEUED | {"status": "completed", "usage": {"input_tokens": 12, "output_tokens": 30}}
+
+
+def answers(call, body):
+    call.begin({}, None)
+    call.read_body(json.dumps(body).encode())
+
+
+async def deferred(one):
+    """A call whose answer is still being made."""
+    call = await one.open(ASKED, dialect=RESPONSES)
+    answers(call, QUEUED)
+    assert call.polled_as == "resp_1"
+    one.meter.defer(call, call.polled_as)
+    return call
+
+
+def test_a_background_answer_is_charged_when_it_is_polled(shop):
+    async def story():
+        one = shop()
+        call = await deferred(one)
+        assert one.meter.running == 0  # a stop of the sidecar waits for nobody
+        assert one.standing().reserved > 0
+        for _ in range(2):
+            assert one.meter.polled("resp_1") is call
+            answers(call, QUEUED)
+            one.meter.defer(call, call.polled_as)
+        assert one.meter.polled("resp_1") is call
+        answers(call, DONE)
+        assert call.polled_as is None
+        await one.meter.settle(call, 200, interrupted=False)
+        assert [event["billed_tokens"] for event in one.events()] == [42]
+        assert one.standing().reserved == 0
+        assert one.meter.polled("resp_1") is None
+        assert one.meter.running == 0
+        assert one.sound()
+
+    asyncio.run(story())
+
+
+def test_two_who_poll_at_once_do_not_pay_twice(shop):
+    async def story():
+        one = shop()
+        call = await deferred(one)
+        assert [one.meter.polled("resp_1"), one.meter.polled("resp_1")] == [call, None]
+        answers(call, DONE)
+        await one.meter.settle(call, 200, interrupted=False)
+        assert len(one.events()) == 1
+
+    asyncio.run(story())
+
+
+def test_a_poll_for_another_answer_gets_nothing(shop):
+    async def story():
+        one = shop()
+        await deferred(one)
+        assert one.meter.polled("resp_2") is None
+
+    asyncio.run(story())
+
+
+def test_what_was_settled_is_not_deferred(shop):
+    async def story():
+        one = shop()
+        call = await one.open(ASKED, dialect=RESPONSES)
+        await one.meter.void(call)
+        one.meter.defer(call, "resp_1")
+        assert one.meter.polled("resp_1") is None
+        assert one.meter.running == 0
+
+    asyncio.run(story())
+
+
+def test_a_deferred_call_keeps_its_reservation_while_it_lives(shop):
+    async def story():
+        one = shop()
+        call = await deferred(one)
+        for _ in range(3):
+            one.now_ms += RESERVATION_LIFE_MS
+            await one.meter.tend()
+        assert one.reservations() == {call.id: "pending"}
+
+    asyncio.run(story())
+
+
+def test_what_nobody_came_for_is_charged_its_input(shop):
+    async def story():
+        one = shop(counter=ByteCounter())
+        await deferred(one)
+        one.now_ms += DEFERRED_LIFE_MS
+        await one.meter.tend()
+        assert one.events() == []
+        one.now_ms += 1
+        await one.meter.tend()
+        [event] = one.events()
+        assert (event["input_tokens"], event["output_tokens"]) == (len("Era uma vez"), 0)
+        assert event["interrupted"] == 1
+        assert one.standing().reserved == 0
+        assert one.meter.polled("resp_1") is None
+        assert one.meter.running == 0
+
+    asyncio.run(story())
+
+
+def test_at_the_end_of_the_process_all_that_is_deferred_is_charged(shop):
+    async def story():
+        one = shop(counter=ByteCounter())
+        await deferred(one)
+        await one.meter.settle_deferred()
+        assert [event["input_tokens"] for event in one.events()] == [len("Era uma vez")]
+
+    asyncio.run(story())
+
+
+def test_a_call_that_nothing_could_be_reserved_for_is_billed(shop):
+    # A session's server went on by itself.
+    async def story():
+        one = shop()
+        one.leave(5)
+        request = OPENAI.read_request("/v1/realtime", {"model": "gpt-realtime", "stream": True}, 10)
+        details = CallDetails("openai", "gpt-realtime", "openai-realtime", "/v1/realtime", stream=True)
+        call = one.meter.uncovered(Caller("ana"), details, OPENAI, request)
+        assert call.terms.reserved is None
+        assert one.meter.running == 1
+        assert one.standing().reserved == 0
+        reports_usage(call, 12, 30)
+        settled = await one.meter.settle(call, 101, interrupted=False)
+        assert settled.standing.balance == 5 - 42
+        assert one.meter.running == 0
+        assert one.sound()
+
+    asyncio.run(story())
+
+
+def test_an_uncovered_call_that_owes_nothing_is_forgotten(shop):
+    async def story():
+        one = shop()
+        request = OPENAI.read_request("/", QUESTION, 10)
+        call = one.meter.uncovered(Caller("ana"), CallDetails("openai", "m", "d", "/", stream=True), OPENAI, request)
+        assert await one.meter.settle(call, 200, interrupted=False) is None
+        assert one.events() == []
+        assert one.meter.running == 0
+
+    asyncio.run(story())
+
+
+def test_a_stopped_claude_stream_is_counted_by_the_measure_of_its_input(shop):
+    async def story():
+        counter = ByteCounter()
+        one = shop(counter=counter)
+        call = await one.open(QUESTION | {"model": "claude-sonnet-4-5"}, dialect=dialect_called("anthropic"))
+        call.feed(payload("anthropic_stream_aborted.sse"))
+        await one.meter.settle(call, 200, interrupted=True, client_left=True)
+        assert [told.reported_input for told in counter.calibrations if told] == [25]
+        assert [event["input_tokens"] for event in one.events()] == [25]
+
+    asyncio.run(story())
+
+
+def test_pictures_and_sound_are_held_and_billed(shop):
+    async def story():
+        one = shop()
+        images = dialect_called("openai-images")
+        call = await one.open({"model": "dall-e-3", "prompt": "um gato", "n": 3}, dialect=images)
+        assert call.terms.ask.images == 3
+        answers(call, {"data": [{}, {}]})
+        await one.meter.settle(call, 200, interrupted=False)
+        [event] = one.events()
+        assert (event["images"], event["billed_tokens"]) == (2, 2)
         assert one.sound()
 
     asyncio.run(story())

@@ -1,26 +1,20 @@
 import json
+from typing import Any
 
+import pydantic
 import pytest
+from anthropic.lib.streaming._messages import accumulate_event
+from anthropic.types import RawMessageStreamEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.metering.samples import (
-    EXPECTED,
-    dialect_of,
-    expected_totals,
-    follow,
-    json_objects,
-    json_values,
-    objects_with,
-    payload,
-    totals,
-)
+from tests.metering.calls import REQUESTS, read_whole
+from tests.metering.samples import json_objects, json_values, objects_with
 
-from solaris_meter.metering import sse
 from solaris_meter.metering.dialects.anthropic_messages import AnthropicMessages
-from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer
+from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer, Json
 
 ANTHROPIC = AnthropicMessages()
-MINE = [name for name in EXPECTED if EXPECTED[name]["dialect"] == "anthropic"]
+PATH, ASKED = REQUESTS["anthropic"]
 
 
 def read(body):
@@ -43,26 +37,10 @@ def delta(**usage):
 
 
 def ending_after(*events):
-    decoder = sse.Decoder()
-    raw = ANTHROPIC.ending(after(*events), "FIM", 3, 4, usage=True)
-    decoded = decoder.feed(raw)
-    assert decoder.pending == b""
-    found = [json.loads(event.data or b"") for event in decoded]
-    assert [event.raw.split(b"\n")[0].decode() for event in decoded] == [f"event: {event['type']}" for event in found]
+    said = ANTHROPIC.ending(after(*events), "FIM", 3, 4, usage=True)
+    found = [json.loads(payload) for _, payload in said]
+    assert [name for name, _ in said] == [event["type"] for event in found]
     return found
-
-
-@pytest.mark.parametrize("name", MINE)
-def test_each_answer_gives_its_right_totals(name):
-    assert dialect_of(name).name == "anthropic"
-    if name.endswith(".json"):
-        answer = Answer()
-        ANTHROPIC.read_body(answer, json.loads(payload(name)))
-    else:
-        decoder = sse.Decoder()
-        answer = follow(ANTHROPIC, decoder.feed(payload(name)) + decoder.flush())
-    assert totals(answer) == expected_totals(name)
-    assert not answer.refused_usage
 
 
 def test_the_first_guess_of_the_output_is_not_believed():
@@ -117,28 +95,24 @@ def test_everything_that_was_generated_in_a_body_is_text():
 
 
 def test_a_request_is_read():
-    body = {
-        "model": "claude-sonnet-4-5",
-        "stream": True,
-        "max_tokens": 64_000,
-        "metadata": {"user_id": "65f0"},
-        "system": [{"type": "text", "text": "Seja breve.", "cache_control": {"type": "ephemeral"}}],
-        "messages": [
-            {"role": "user", "content": "Olá"},
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}]},
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "42"}]},
-            {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://example.com"}}]},
-        ],
-        "tools": [{"name": "f", "description": "F", "input_schema": {"type": "object"}}, {"type": "web_search"}],
-    }
-    request = read(body)
+    request = read(ASKED)
     assert (request.model, request.stream, request.max_output) == ("claude-sonnet-4-5", True, 64_000)
-    assert (request.user, request.wants_usage) == ("65f0", True)
-    prompt = request.prompt()
+    assert (request.user, request.wants_usage, request.choices) == ("65f0", True, 1)
+
+
+def test_the_prompt_is_system_messages_and_tools():
+    prompt = read(ASKED).prompt()
+    assert [message["role"] for message in prompt.messages] == ["system", "user", "assistant", "user", "user"]
     assert [message["content"] for message in prompt.messages] == ["Seja breve.", "Olá", 'f {"a": 1}', "42", ""]
     function = {"name": "f", "description": "F", "parameters": {"type": "object"}}
     assert prompt.tools == ({"type": "function", "function": function},)
     assert prompt.attachments == 1
+
+
+def test_on_vertex_the_path_names_the_model():
+    path = "/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4-5%4020250929:streamRawPredict"
+    body = {key: value for key, value in ASKED.items() if key != "model"}
+    assert ANTHROPIC.read_request(path, body, 10).model == "claude-sonnet-4-5@20250929"
 
 
 def test_usage_comes_without_being_asked_for():
@@ -149,6 +123,67 @@ def test_usage_comes_without_being_asked_for():
 
 def test_the_limit_is_set():
     assert ANTHROPIC.limit_output({"max_tokens": 900, "model": "claude"}, 7) == {"max_tokens": 7, "model": "claude"}
+
+
+def test_thinking_must_stay_below_the_limit():
+    # The API refuses a budget that is not below max_tokens, and one of less than 1,024 tokens.
+    thinks = {"max_tokens": 9000, "thinking": {"type": "enabled", "budget_tokens": 4000}}
+    before = json.dumps(thinks)
+    assert ANTHROPIC.limit_output(thinks, 5000)["thinking"]["budget_tokens"] == 4000
+    assert ANTHROPIC.limit_output(thinks, 4000)["thinking"] == {"type": "enabled", "budget_tokens": 2000}
+    assert ANTHROPIC.limit_output(thinks, 2000) == {"max_tokens": 2000}
+    assert json.dumps(thinks) == before
+
+
+def test_a_cut_stream_keeps_the_tier_and_the_model_it_began_with():
+    message = {
+        "model": "claude-sonnet-4-5-20250929",
+        "usage": {"input_tokens": 2, "service_tier": "priority"},
+    }
+    begun = {"type": "message_start", "message": message}
+    assert after(begun).terms == {"model": "claude-sonnet-4-5-20250929", "service_tier": "priority"}
+
+
+def test_what_the_price_depends_on_is_kept():
+    usage = {
+        "input_tokens": 3,
+        "cache_creation_input_tokens": 300,
+        "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+        "output_tokens": 4,
+        "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
+        "service_tier": "standard",
+    }
+    answer = Answer()
+    ANTHROPIC.read_body(answer, {"model": "claude-opus-4-5", "usage": usage})
+    assert answer.terms == {
+        "model": "claude-opus-4-5",
+        "service_tier": "standard",
+        "hour_cache_write_tokens": 200,
+        "web_searches": 2,
+    }
+    assert (answer.input_tokens, answer.cache_write_tokens) == (303, 300)
+
+
+def test_a_report_without_the_side_that_was_known_takes_nothing_away():
+    answer = after(
+        start(input_tokens=25, cache_read_input_tokens=5), delta(output_tokens=7), delta(), delta(input_tokens=None)
+    )
+    assert (answer.input_tokens, answer.output_tokens, answer.cached_input_tokens) == (30, 7, 5)
+
+
+def test_an_answer_of_nothing_but_an_error_costs_nothing():
+    assert (
+        read_whole(ANTHROPIC, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}) is None
+    )
+
+
+def test_a_refusal_has_its_code_where_the_sdk_of_librechat_looks():
+    denial = ANTHROPIC.denial(429, "insufficient_quota", "Acabou.", plain=True)
+    error = {"type": "rate_limit_error", "message": "Acabou."}
+    assert denial == {"type": "error", "error": error, "code": "insufficient_quota", "message": "Acabou."}
+    wrapped = ANTHROPIC.denial(402, "x", "Acabou.", plain=False)
+    assert wrapped["error"]["type"] == "billing_error"
+    assert json.loads(wrapped["message"])["info"] == "Acabou."
 
 
 TEXT_STARTS = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -190,6 +225,43 @@ def test_a_tool_call_is_closed_without_a_notice():
 
 def test_before_any_block_the_notice_is_the_first():
     assert ending_after(start(input_tokens=1)) == block(0) + LAST
+
+
+def test_the_sdk_accepts_every_ending():
+    events: list[Json] = [
+        {
+            "type": "message_start",
+            "message": {
+                "id": "m",
+                "type": "message",
+                "role": "assistant",
+                "model": "claude-sonnet-4-5",
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+                "usage": {"input_tokens": 3, "output_tokens": 1},
+            },
+        },
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "thinking", "thinking": "", "signature": ""},
+        },
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "", "citations": None}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Olá"}},
+        {"type": "content_block_stop", "index": 1},
+    ]
+    for count in range(1, len(events) + 1):
+        message: Any = None
+        buffers: dict[int, bytes] = {}
+        for event in [*events[:count], *ending_after(*events[:count])]:
+            parsed: Any = pydantic.TypeAdapter(RawMessageStreamEvent).validate_python(event)
+            message = accumulate_event(event=parsed, current_snapshot=message, json_bufs=buffers)
+        assert message.stop_reason == "max_tokens"
+        assert message.usage.output_tokens == 4
+        assert message.content[-1].text.endswith("FIM")
 
 
 @settings(deadline=None, max_examples=150)

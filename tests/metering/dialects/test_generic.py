@@ -28,6 +28,9 @@ def read(*bodies):
         ({"message": {"usage": {"input_tokens": 5, "output_tokens": 7}}}, (5, 7)),
         ({"usageMetadata": {"promptTokenCount": 40, "candidatesTokenCount": 11, "totalTokenCount": 151}}, (40, 111)),
         ({"usageMetadata": {"promptTokenCount": 12, "totalTokenCount": 12}}, (12, 0)),
+        ({"meta": {"billed_units": {"input_tokens": 5, "output_tokens": 7}}}, (5, 7)),
+        ({"usage": {"billed_units": {"input_tokens": 5}, "tokens": {"input_tokens": 71}}}, (5, 0)),
+        ({"usage": {"input_tokens": 5, "output_tokens": 7}, "usage_breakdown": {"usage": {"input_tokens": 9}}}, (5, 7)),
         ({}, (None, None)),
         ({"usage": None}, (None, None)),
         ({"usage": {"seconds": 9}}, (None, None)),
@@ -42,6 +45,13 @@ def test_of_a_cumulative_usage_the_last_counts():
     event = {"usageMetadata": {"promptTokenCount": 40, "candidatesTokenCount": 1, "totalTokenCount": 41}}
     last = {"usageMetadata": {"promptTokenCount": 40, "candidatesTokenCount": 9, "totalTokenCount": 49}}
     assert read(event, event, last, {}) == (40, 9)
+
+
+def test_a_later_usage_takes_nothing_away_that_it_does_not_name():
+    # As Anthropic streams it: the input at the beginning, the output at the end.
+    begun, over = {"message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}, {"usage": {"output_tokens": 15}}
+    assert read(begun, over) == (25, 15)
+    assert read({"usage": {"input_tokens": 5, "output_tokens": 7}}, {"usage": {"input_tokens": 5}}) == (5, 7)
 
 
 def test_a_streamed_event_is_read_like_a_body():

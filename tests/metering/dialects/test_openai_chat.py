@@ -3,25 +3,16 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.metering.samples import (
-    EXPECTED,
-    dialect_of,
-    expected_totals,
-    follow,
-    json_objects,
-    json_values,
-    objects_with,
-    payload,
-    totals,
-)
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+from tests.metering.calls import REQUESTS, answer_of, open_call, read_whole, usage_of
+from tests.metering.samples import json_objects, json_values, objects_with
 
-from solaris_meter.metering import sse
-from solaris_meter.metering.dialects.dialect import MAX_TOKENS, Answer
+from solaris_meter.metering.dialects.dialect import MAX_CHOICES, MAX_TOKENS, Answer, Json
 from solaris_meter.metering.dialects.openai_chat import OpenAIChat
 
 OPENAI = OpenAIChat()
 PATH = "/v1/chat/completions"
-MINE = [name for name in EXPECTED if EXPECTED[name]["dialect"] == "openai-chat"]
 
 
 def read(body, path=PATH):
@@ -34,21 +25,9 @@ def answer_to(body):
     return answer
 
 
-def events_of(data):
-    decoder = sse.Decoder()
-    return [event.data for event in decoder.feed(data)]
-
-
-@pytest.mark.parametrize("name", MINE)
-def test_each_providers_answer_gives_its_right_totals(name):
-    assert dialect_of(name).name == "openai-chat"
-    if name.endswith(".json"):
-        answer = answer_to(json.loads(payload(name)))
-    else:
-        decoder = sse.Decoder()
-        answer = follow(OPENAI, decoder.feed(payload(name)) + decoder.flush())
-    assert totals(answer) == expected_totals(name)
-    assert not answer.refused_usage
+def payloads_in(said):
+    assert {name for name, _ in said} == {None}
+    return [payload for _, payload in said]
 
 
 def test_what_the_total_holds_beyond_both_sides_is_output():
@@ -72,6 +51,109 @@ def test_the_last_usage_wins_and_a_partial_one_erases_nothing():
     ):
         OPENAI.read_event(answer, {"choices": [], "usage": usage})
     assert (answer.input_tokens, answer.output_tokens) == (5, 8)
+
+
+def test_a_chunk_after_the_usage_takes_nothing_away():
+    # With moderation OpenAI sends another chunk without choices behind the one with the usage.
+    answer = Answer()
+    events: list[Json] = [
+        {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13}},
+        {"choices": [], "moderation": {"results": []}},
+        {"choices": [], "usage": None},
+    ]
+    for event in events:
+        OPENAI.read_event(answer, event)
+    assert (answer.input_tokens, answer.output_tokens) == (5, 8)
+
+
+def test_the_usage_of_a_choice_counts_like_its_own():
+    answer = Answer()
+    OPENAI.read_event(answer, {"choices": [{"delta": {}, "usage": {"prompt_tokens": 19, "completion_tokens": 13}}]})
+    assert (answer.input_tokens, answer.output_tokens) == (19, 13)
+
+
+@pytest.mark.parametrize(
+    ("usage", "cached"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 4}}, 4),
+        ({"prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 1}, 4),
+        ({"num_cached_tokens": 4}, 4),
+        ({"cached_tokens": 4}, 4),
+        ({"prompt_tokens_details": {"cached_tokens": 0}, "prompt_cache_hit_tokens": 0}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": 99}}, 5),
+        ({"prompt_tokens_details": None}, 0),
+    ],
+)
+def test_each_provider_has_its_word_for_what_was_cached(usage, cached):
+    answer = answer_to({"usage": {"prompt_tokens": 5, "completion_tokens": 1} | usage})
+    assert (answer.input_tokens, answer.cached_input_tokens) == (5, cached)
+
+
+def test_the_parts_of_the_input_are_never_more_than_it_is():
+    details = {"cached_tokens": 8, "cache_write_tokens": 8}
+    answer = answer_to({"usage": {"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": details}})
+    assert answer.cached_input_tokens == 8
+    assert answer.cached_input_tokens + answer.cache_write_tokens <= 10
+
+
+@pytest.mark.parametrize(
+    ("usage", "usd"),
+    [
+        ({"cost": 0.00064}, 0.00064),
+        ({"cost": 0}, 0.0),
+        ({"cost": {"input_tokens_cost": 0.001, "total_cost": 0.00903}}, 0.00903),
+        ({"cost": 0.01, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.2}}, 0.01),
+        ({"cost": 0.01, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.2}}, 0.21),
+        ({"cost_in_usd_ticks": 37_756_000}, 0.0037756),
+    ],
+)
+def test_a_price_that_the_provider_tells_is_kept(usage, usd):
+    terms = answer_to({"usage": {"prompt_tokens": 5, "completion_tokens": 1} | usage}).terms
+    assert terms["reported_usd"] == pytest.approx(usd)
+
+
+@pytest.mark.parametrize("cost", [None, True, "0.1", {}, {"total_cost": None}, [0.1]])
+def test_what_is_no_price_is_none(cost):
+    assert "reported_usd" not in answer_to({"usage": {"prompt_tokens": 5, "completion_tokens": 1, "cost": cost}}).terms
+
+
+def test_sound_and_pictures_among_the_tokens_are_told_apart():
+    usage = {
+        "prompt_tokens": 60,
+        "completion_tokens": 90,
+        "prompt_tokens_details": {"audio_tokens": 40, "image_tokens": 10},
+        "completion_tokens_details": {"audio_tokens": 75, "image_tokens": 0},
+    }
+    assert answer_to({"service_tier": "flex", "model": "gpt-audio", "usage": usage}).terms == {
+        "model": "gpt-audio",
+        "service_tier": "flex",
+        "audio_input_tokens": 40,
+        "image_input_tokens": 10,
+        "audio_output_tokens": 75,
+    }
+
+
+def test_a_search_model_searches_once():
+    call = open_call(OPENAI, body={"model": "gpt-4o-search-preview", "messages": []})
+    usage_of(call)
+    assert call.price_terms.web_searches == 1
+
+
+def test_an_azure_answer_names_its_model_after_an_empty_chunk():
+    # The first chunk holds the results of the content filter and names nothing.
+    call = answer_of("azure_chat_stream_usage.sse")
+    usage_of(call)
+    assert call.price_terms.model == "gpt-4o-2024-08-06"
+
+
+def test_what_a_filter_took_away_was_read():
+    # Azure bills the tokens of an answer that it does not show.
+    usage = read_whole(OPENAI, {"choices": [{"index": 0, "finish_reason": "content_filter", "message": {}}]})
+    assert usage.input_tokens > 0
+
+
+def test_an_error_inside_a_success_costs_nothing():
+    assert read_whole(OPENAI, {"error": {"message": "content filter", "code": "content_filter"}}) is None
 
 
 def test_a_usage_by_model_is_no_second_usage():
@@ -144,34 +226,22 @@ def test_azure_names_the_model_in_the_path():
     assert read({}).model == "unknown"
 
 
-def test_the_prompt_is_freed_of_what_litellm_counts_wrongly():
-    body = {
-        "messages": [
-            {"role": "system", "content": "Seja breve."},
-            {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}],
-            },
-            {"role": "tool", "tool_call_id": "c1", "content": "42"},
-            {
-                "role": "user",
-                "content": [{"type": "text", "text": "E?"}, {"type": "image_url", "image_url": {"url": "x"}}],
-            },
-        ],
-        "tools": [{"type": "function", "function": {"name": "f"}}],
-        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}},
-    }
-    prompt = read(body).prompt()
-    assert prompt.messages == (
-        {"role": "system", "content": "Seja breve."},
-        {"role": "assistant", "content": "\nf {}"},
-        {"role": "tool", "content": "42"},
-        {"role": "user", "content": "E?"},
-    )
-    assert prompt.tools == ({"type": "function", "function": {"name": "f"}},)
-    assert prompt.schema == '{"type": "object"}'
+def test_the_prompt_is_messages_tools_and_schema():
+    prompt = read(REQUESTS["openai-chat"][1]).prompt()
+    assert [message["role"] for message in prompt.messages] == ["system", "assistant", "tool", "user"]
+    assert [message["content"] for message in prompt.messages] == ["Seja breve.", "", "42", "E?"]
+    assert [tool["function"]["name"] for tool in prompt.tools] == ["clima"]
+    assert '"type":["string","null"]' in prompt.schema
     assert prompt.attachments == 1
+    assert prompt.surface == "chat"
+    assert read({"messages": []}, "/openai/deployments/d/chat/completions").prompt().surface == "azure"
+
+
+def test_each_answer_that_is_asked_for_counts():
+    request = read(REQUESTS["openai-chat"][1])
+    assert (request.choices, request.max_output) == (2, 50)
+    assert read({"n": 10**6}).choices == MAX_CHOICES
+    assert [read({"n": odd}).choices for odd in (None, 0, -1, True, "2", 1.5)] == [1] * 6
 
 
 def test_usage_is_asked_for_and_every_other_byte_stays():
@@ -239,8 +309,8 @@ def test_the_limit_is_set_where_the_model_takes_it(body, key):
 def test_an_ending_is_a_notice_a_length_finish_and_done():
     answer = Answer()
     OPENAI.read_event(answer, {"id": "c1", "created": 5, "model": "gpt-4o", "choices": [{"delta": {"content": "a"}}]})
-    *chunks, done = events_of(OPENAI.ending(answer, "FIM", 3, 4, usage=True))
-    assert done == b"[DONE]"
+    *chunks, done = payloads_in(OPENAI.ending(answer, "FIM", 3, 4, usage=True))
+    assert done == "[DONE]"
     notice, finish, usage = map(json.loads, chunks)
     base = {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "gpt-4o"}
     assert notice == base | {"choices": [{"index": 0, "delta": {"content": "FIM"}, "finish_reason": None}]}
@@ -255,18 +325,49 @@ def test_an_ending_finishes_every_choice_that_was_begun():
     answer = Answer()
     for index in (0, 2, 1, 2):
         OPENAI.read_event(answer, {"choices": [{"index": index, "delta": {"content": "a"}}]})
-    *chunks, _ = events_of(OPENAI.ending(answer, "", 3, 4, usage=False))
+    *chunks, _ = payloads_in(OPENAI.ending(answer, "", 3, 4, usage=False))
     assert [json.loads(chunk)["choices"][0]["index"] for chunk in chunks] == [0, 2, 1]
 
 
+def test_the_sdk_accepts_an_ending():
+    state = ChatCompletionStreamState()
+    events = [
+        {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "gpt-4o", "choices": [choice]}
+        for choice in (
+            {"index": 0, "delta": {"role": "assistant", "content": "Olá"}, "finish_reason": None},
+            {"index": 1, "delta": {"role": "assistant", "content": "Oi"}, "finish_reason": None},
+        )
+    ]
+    answer = Answer()
+    for event in events:
+        OPENAI.read_event(answer, event)
+    *said, _ = payloads_in(OPENAI.ending(answer, "FIM", 3, 4, usage=True))
+    for event in [*events, *map(json.loads, said)]:
+        state.handle_chunk(ChatCompletionChunk.model_validate(event))
+    whole = state.current_completion_snapshot
+    assert [choice.message.content for choice in whole.choices] == ["OláFIM", "Oi"]
+    assert {choice.finish_reason for choice in whole.choices} == {"length"}
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 7
+
+
 def test_an_ending_shows_usage_only_to_who_asked():
-    assert b"usage" not in OPENAI.ending(Answer(), "FIM", 3, 4, usage=False)
+    assert "usage" not in "".join(payloads_in(OPENAI.ending(Answer(), "FIM", 3, 4, usage=False)))
 
 
 def test_no_notice_stands_between_the_arguments_of_a_tool():
     answer = Answer()
     OPENAI.read_event(answer, {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{"}}]}}]})
-    assert b"FIM" not in OPENAI.ending(answer, "FIM", 3, 4, usage=False)
+    assert "FIM" not in "".join(payloads_in(OPENAI.ending(answer, "FIM", 3, 4, usage=False)))
+
+
+def test_a_refusal_is_openais_error():
+    denial = OPENAI.denial(429, "insufficient_quota", "Acabou.", plain=False)["error"]
+    assert (denial["type"], denial["code"]) == ("insufficient_quota", "insufficient_quota")
+    assert json.loads(denial["message"]) == {"type": "google_error", "info": "Acabou."}
+    assert OPENAI.denial(401, "identity_missing", "Quem?", plain=True) == {
+        "error": {"message": "Quem?", "type": "authentication_error", "code": "identity_missing", "param": None}
+    }
 
 
 @settings(deadline=None, max_examples=150)

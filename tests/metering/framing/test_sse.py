@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from tests.metering.samples import (
     EXPECTED,
     LINE_ENDS,
-    STREAMS,
+    SERVER_SENT,
     cut,
+    cut_whole,
     dialect_of,
     follow,
     payload,
@@ -16,13 +17,13 @@ from tests.metering.samples import (
     with_line_end,
 )
 
-from solaris_meter.metering import sse
+from solaris_meter.metering.framing import framing
+from solaris_meter.metering.framing.framing import Event
+from solaris_meter.metering.framing.sse import ServerSentEvents
 
 
-def decode(chunks: list[bytes]) -> list[sse.Event]:
-    decoder = sse.Decoder()
-    events = [event for chunk in chunks for event in decoder.feed(chunk)]
-    return events + decoder.flush()
+def decode(chunks: list[bytes]) -> list[Event]:
+    return cut_whole(ServerSentEvents(), chunks)
 
 
 def payloads_by_the_book(stream: bytes) -> list[bytes]:
@@ -84,7 +85,7 @@ def test_any_bytes_in_any_pieces_come_out_again(data):
 
 
 @pytest.mark.parametrize("line_end", LINE_ENDS)
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", SERVER_SENT)
 def test_byte_by_byte_a_stream_says_the_same(name, line_end):
     stream = with_line_end(payload(name), line_end)
     whole, by_byte = decode([stream]), decode(pieces(stream, 1))
@@ -95,7 +96,7 @@ def test_byte_by_byte_a_stream_says_the_same(name, line_end):
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_providers_stream_says_the_same_however_it_is_cut(data):
-    name = data.draw(st.sampled_from(STREAMS))
+    name = data.draw(st.sampled_from(SERVER_SENT))
     stream = with_line_end(payload(name), data.draw(st.sampled_from(LINE_ENDS)))
     events = decode(data.draw(cut(stream)))
     assert b"".join(event.raw for event in events) == stream
@@ -103,17 +104,17 @@ def test_a_providers_stream_says_the_same_however_it_is_cut(data):
 
 
 def test_an_event_is_given_as_soon_as_its_blank_line_is_there():
-    decoder = sse.Decoder()
+    decoder = ServerSentEvents()
     assert decoder.feed(b"data: a\n") == []
     assert decoder.pending == b"data: a\n"
-    assert decoder.feed(b"\nda") == [sse.Event(b"data: a\n\n", b"a")]
+    assert decoder.feed(b"\nda") == [Event(b"data: a\n\n", b"a")]
     assert decoder.pending == b"da"
 
 
 def test_a_cr_at_the_end_of_a_piece_may_be_half_of_a_crlf():
-    decoder = sse.Decoder()
+    decoder = ServerSentEvents()
     assert decoder.feed(b"data: a\r\n\r") == []
-    assert decoder.feed(b"\ndata: b") == [sse.Event(b"data: a\r\n\r\n", b"a")]
+    assert decoder.feed(b"\ndata: b") == [Event(b"data: a\r\n\r\n", b"a")]
 
 
 def test_several_data_lines_are_joined():
@@ -121,11 +122,11 @@ def test_several_data_lines_are_joined():
 
 
 def test_comments_have_no_data():
-    assert decode([b": OPENROUTER PROCESSING\n\n"]) == [sse.Event(b": OPENROUTER PROCESSING\n\n", None)]
+    assert decode([b": OPENROUTER PROCESSING\n\n"]) == [Event(b": OPENROUTER PROCESSING\n\n", None)]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name():
-    assert decode([b"\xef\xbb\xbfdata: a\n\n"]) == [sse.Event(b"\xef\xbb\xbfdata: a\n\n", b"a")]
+    assert decode([b"\xef\xbb\xbfdata: a\n\n"]) == [Event(b"\xef\xbb\xbfdata: a\n\n", b"a")]
 
 
 def test_only_one_space_after_the_colon_is_dropped():
@@ -141,8 +142,8 @@ def test_the_beginning_of_a_line_that_was_cut_off_does_not_spoil_the_data():
 
 
 def test_an_event_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
-    decoder = sse.Decoder()
+    monkeypatch.setattr(framing, "MAX_EVENT_BYTES", 100)
+    decoder = ServerSentEvents()
     decoder.feed(b"data: " + b"x" * 94)
     with pytest.raises(ValueError, match="more than 100 bytes"):
         decoder.feed(b"x")
@@ -150,22 +151,24 @@ def test_an_event_without_end_is_refused(monkeypatch):
 
 def test_a_long_event_in_small_pieces_is_searched_once():
     # 2 MB in 20,000 pieces: searching from the start each time would take minutes.
-    decoder = sse.Decoder()
+    decoder = ServerSentEvents()
     for _ in range(20_000):
         assert decoder.feed(b"x" * 100) == []
     assert len(decoder.feed(b"\n\n")) == 1
 
 
 def test_flush_leaves_nothing_behind():
-    decoder = sse.Decoder()
+    decoder = ServerSentEvents()
     decoder.feed(b"data: a")
-    assert decoder.flush() == [sse.Event(b"data: a", b"a")]
+    assert decoder.flush() == [Event(b"data: a", b"a")]
     assert decoder.flush() == []
-    assert decoder.feed(b"data: b\n\n") == [sse.Event(b"data: b\n\n", b"b")]
+    assert decoder.feed(b"data: b\n\n") == [Event(b"data: b\n\n", b"b")]
 
 
 def test_an_encoded_event_is_decoded_again():
-    assert decode([sse.encode("[DONE]")])[0].data == b"[DONE]"
-    encoded = sse.encode('{"a":"é"}', "message_stop")
+    sse = ServerSentEvents()
+    assert decode([sse.encode(None, "[DONE]")])[0].data == b"[DONE]"
+    encoded = sse.encode("message_stop", '{"a":"é"}')
     assert encoded == 'event: message_stop\ndata: {"a":"é"}\n\n'.encode()
     assert decode([encoded])[0].data == '{"a":"é"}'.encode()
+    assert sse.end() == b""

@@ -195,7 +195,7 @@ hostile_values: st.SearchStrategy[Any] = st.deferred(
                 [[]],
                 [None],
                 [{}],
-                nested(600, "x"),
+                nested(150, "x"),
                 {"type": ["string", "null"]},
             ]
         )

@@ -152,13 +152,24 @@ def test_an_event_that_cannot_be_followed_costs_the_person_nothing_of_the_answer
     assert feed(call, pieces(stream, size)) == stream
 
 
-def test_a_body_that_is_not_compressed_as_it_says_is_relayed_as_it_comes(caplog):
+def test_a_body_that_is_not_compressed_although_it_says_so_is_read_all_the_same(caplog):
     call = open_call(OpenAIChat())
-    decode = encodings.decoder("gzip")
-    assert decode is not None
-    call.inflate(decode)
+    call.inflate(encodings.decoder("gzip") or bytes)
     stream = payload("openai_chat_stream_usage.sse")
     assert feed(call, pieces(stream, 100)) == stream
+    assert usage_of(call).total_tokens == 41
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("hides_usage", [False, True])
+def test_a_compressed_body_that_is_broken_is_relayed_as_it_comes(caplog, hides_usage):
+    call = open_call(OpenAIChat(), hides_usage=hides_usage)
+    call.inflate(encodings.decoder("gzip") or bytes)
+    whole = gzip.compress(payload("openai_chat_stream_usage.sse"), mtime=0)
+    half = len(whole) // 2
+    before = call.feed(whole[:half])
+    assert call.feed(b"\xff" * 100).endswith(b"\xff" * 100)
+    assert before == whole[:half] or hides_usage
     assert caplog.text.count("cannot be followed any more") == 1
 
 
@@ -453,17 +464,22 @@ def test_asking_twice_gives_the_same():
     call = answer_of("gemini_embed.json")
     assert usage_of(call) == usage_of(call)
     call = open_document(dialect_called("google-embeddings"), b'{"predictions":[{"gcsUri":"gs://b/a"}]}')
-    assert call.polled_as is None
+    assert call.background_id is None
     assert (usage_of(call), usage_of(call)) == (Usage(0, 0, "reported", images=1),) * 2
 
 
-def test_an_answer_that_is_still_being_made_begins_anew_with_each_poll():
-    call = open_document(dialect_called("openai-responses"), b'{"id":"resp_1","background":true,"status":"queued"}')
-    assert call.polled_as == "resp_1"
-    call.begin({}, None)
-    call.read_body(payload("openai_responses.json"))
-    assert call.polled_as is None
-    assert usage_of(call).total_tokens == 5760
+def test_an_answer_that_is_still_being_made_is_read_anew_with_each_poll():
+    responses, body = dialect_called("openai-responses"), {"model": "gpt-5", "input": "Oi", "background": True}
+    call = open_document(responses, b'{"id":"resp_1","background":true,"status":"queued"}', body=body)
+    assert call.background_id == "resp_1"
+    assert not call.is_over
+    again = call.again()
+    again.begin({}, None)
+    again.read_body(payload("openai_responses.json"))
+    assert again.is_over
+    assert again.background_id is None
+    assert again.id == call.id
+    assert usage_of(again).total_tokens == 5760
 
 
 def test_a_document_that_comes_in_pieces_is_read_when_it_is_over():
@@ -540,6 +556,9 @@ def test_a_message_that_says_nothing_is_passed_over(message):
 
 
 def test_no_number_is_larger_than_any_call():
-    assert usage_of(open_document(OpenAIChat(), b'{"usage":{"prompt_tokens":1e9,"completion_tokens":1}}')) == Usage(
-        MAX_TOKENS, 1, "reported"
-    )
+    def read(tokens):
+        usage = {"prompt_tokens": tokens, "completion_tokens": 1}
+        return usage_of(open_document(OpenAIChat(), json.dumps({"usage": usage}).encode()))
+
+    assert read(float(MAX_TOKENS)) == Usage(MAX_TOKENS, 1, "reported")
+    assert read(MAX_TOKENS + 1).input_tokens == len("Olá, tudo bem?".encode())

@@ -73,7 +73,13 @@ def test_members_that_stand_one_after_the_other_are_all_undone(name):
     assert inflate(name, [b"".join(members)]) == b"data: a\n\ndata: b\n\n"
 
 
-@pytest.mark.parametrize("name", ["compress", "gzip, br", "aws-chunked", "*"])
+@pytest.mark.parametrize("size", [1, 7, 1_000_000])
+def test_several_encodings_are_undone_last_one_first(size):
+    twice = brotli.compress(gzip.compress(PLAIN))
+    assert inflate("gzip, identity, br", pieces(twice, size)) == PLAIN
+
+
+@pytest.mark.parametrize("name", ["compress", "gzip, aws-chunked", "aws-chunked", "*"])
 def test_an_unknown_encoding_is_told(name):
     assert encodings.decoder(name) is None
 

@@ -159,16 +159,9 @@ def test_what_only_reads_or_deletes_runs_no_model(method, path):
         "/v1/threads/thread_1/runs",
         "/v1/threads/thread_1/runs/run_1/submit_tool_outputs",
         "/v1/chat/completions/batch",
-        "/v1/messages/batches",
-        "/v1/batches",
         "/v1/unmoderations-x",
         "/v1/models/gpt2",
         "/hf-inference/models/gpt2",
-        "/v1/files/../responses",
-        "/v1/files/%2e%2e/responses",
-        "/v1/chat/completions/..",
-        "/v1/./messages",
-        "/v1/messages/count_tokens/../../messages",
         "/model/m/invoke-with-bidirectional-stream",
         "/v1/realtime",
         "/v1/xmessages",
@@ -181,9 +174,81 @@ def test_everything_else_is_unknown(path):
     assert endpoints.classify("POST", path) == "unknown"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/batches",
+        "/v1/messages/batches",
+        "/v1beta/models/gemini-2.5-pro:batchGenerateContent",
+        "/v1/async/chat/completions",
+        "/v1/realtime/client_secrets",
+        "/v1/realtime/sessions",
+        # Whatever a path looks like that climbs, it may lead anywhere.
+        "/v1/files/../responses",
+        "/v1/files/%2e%2e/responses",
+        "/v1/chat/completions/..",
+        "/v1/./messages",
+        "/v1/messages/count_tokens/../../messages",
+    ],
+)
+def test_what_is_answered_elsewhere_cannot_be_metered(path):
+    assert endpoints.classify("POST", path) == "unmeterable"
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "post", "BREW", "CONNECT"])
-def test_an_unusual_method_is_not_free(method):
-    assert endpoints.classify(method, "/v1/chat/completions") == "unknown"
+def test_an_unusual_method_is_no_way_out(method):
+    assert endpoints.classify(method, "/v1/chat/completions") is dialect_called("openai-chat")
+    assert endpoints.classify(method, "/v1/anything") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        ("/v1/messages", "/v1/messages"),
+        ("/v1/messages?beta=true", "/v1/messages"),
+        ("/v1/messages#x", "/v1/messages"),
+        ("/v1/messages/", "/v1/messages"),
+        ("/v1/messages;v=1", "/v1/messages"),
+        ("/v1beta/models/gemini%3AgenerateContent", "/v1beta/models/gemini:generateContent"),
+        ("/v1/chat%2Fcompletions", "/v1/chat/completions"),
+        ("/v1/chat%3Fcompletions", "/v1/chat?completions"),
+    ],
+)
+def test_a_path_is_read_as_a_server_reads_it(path, plain):
+    assert endpoints.plain_path(path) == plain
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "stream"),
+    [
+        ("/v1beta/models/gemini-2.5-pro%3AstreamGenerateContent", "gemini-2.5-pro", True),
+        ("/v1beta/models/gemini-2.5-pro:streamGenerateContent/", "gemini-2.5-pro", True),
+        ("/model/m/converse-stream/", "m", True),
+        (f"/model/{ARN}/converse", ARN.replace("%3A", ":").replace("%2F", "/"), False),
+        ("/model%2Fm%2Finvoke", "m", False),
+        ("/openai/deployments/meu%20gpt/chat/completions", "meu gpt", False),
+    ],
+)
+def test_no_spelling_of_a_path_hides_its_model(path, model, stream):
+    # The model decides what is billed.
+    dialect = endpoints.classify("POST", path)
+    assert not isinstance(dialect, str)
+    request = dialect.read_request(endpoints.plain_path(path), {}, 2)
+    assert (request.model, request.stream) == (model, stream)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "identity"),
+    [
+        ("GET", "/v1/responses/resp_1", "resp_1"),
+        ("GET", "/v1/responses/resp_1/?include=x", "resp_1"),
+        ("POST", "/v1/responses/resp_1", None),
+        ("GET", "/v1/responses", None),
+        ("GET", "/v1/models", None),
+    ],
+)
+def test_a_poll_names_the_answer(method, path, identity):
+    assert endpoints.polled(method, path) == identity
 
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS, ids=lambda dialect: dialect.name)

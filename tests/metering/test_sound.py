@@ -40,7 +40,6 @@ def test_a_wav_has_its_length(data, length_ms):
         b"ID3\x04",
         b"OggS",
         b"fLaC",
-        wav(0, 8000),
         bytes(1000),
     ],
 )
@@ -62,7 +61,7 @@ def test_a_broken_file_has_a_possible_length_or_none(data):
     for _ in range(data.draw(st.integers(1, 6))):
         raw[data.draw(st.integers(0, 43))] = data.draw(st.integers(0, 255))
     length = sound.length_ms(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
-    assert length is None or (type(length) is int and 0 < length <= 7 * 24 * 3600 * 1000)
+    assert length is None or (type(length) is int and 0 <= length <= 7 * 24 * 3600 * 1000)
 
 
 @settings(deadline=None, max_examples=100)
@@ -72,10 +71,8 @@ def test_a_broken_file_has_a_possible_length_or_none(data):
 )
 def test_any_bytes_have_a_possible_length_or_none(magic, data):
     length = sound.length_ms(magic + data)
-    assert length is None or 0 < length <= 7 * 24 * 3600 * 1000
+    assert length is None or 0 <= length <= 7 * 24 * 3600 * 1000
 
 
 def test_raw_samples_are_24_of_16_bits_a_millisecond():
-    assert sound.pcm_ms(bytes(48_000)) == 1000
-    assert sound.pcm_ms(bytes(47)) == 0
-    assert sound.pcm_ms(b"") == 0
+    assert [sound.pcm_ms(count) for count in (48_000, 48, 47, 0)] == [1000, 1, 0, 0]

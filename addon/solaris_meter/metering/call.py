@@ -1,5 +1,6 @@
 """One metered call: its answer is followed piece by piece, and in the end it says what it used."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from solaris_meter.ledger.reservations import Ask, Reserved
 from solaris_meter.metering import tokens
 from solaris_meter.metering.dialects.dialect import Answer, Dialect, Request
 from solaris_meter.metering.encodings import Decode
+from solaris_meter.metering.framing import media_types
 from solaris_meter.metering.framing.framing import MAX_EVENT_BYTES, Event, Framing
 from solaris_meter.metering.framing.sse import ServerSentEvents
 from solaris_meter.metering.slices import Slices
@@ -21,7 +23,6 @@ from solaris_meter.models import Basis, PriceTerms, Standing, Usage
 log = logging.getLogger(__name__)
 
 _UNSEEN = frozenset({"audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens"})
-_SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,12 @@ class Call:
         self.finished = False
         self._answer = Answer()
         self._counter = counter
+        self._extend = extend
         self._framing: Framing = ServerSentEvents()
         self._document: bytearray | None = None
         self._decode: Decode | None = None
         self._lost = False
+        self._begun = False
         self._concluded = False
         self._taken = 0
         self._slices: Slices | None = None
@@ -96,10 +99,22 @@ class Call:
         return self.terms.hides_usage or self.terms.strict
 
     @property
-    def polled_as(self) -> str | None:
-        """The id by which the caller is going to ask for the answer, where it is still being made."""
+    def background_id(self) -> str | None:
+        """The id by which the caller is going to ask for an answer that goes on without it."""
+        if not self.request.background:
+            return None
         self._conclude()
-        return self._answer.polled_as
+        return None if self._answer.final else self._answer.polled_as
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer to a poll is the last: it says so, or what it cost."""
+        self._conclude()
+        return self._answer.final or self._answer.output_tokens is not None
+
+    def again(self) -> "Call":
+        """The same call, for another look at its answer."""
+        return Call(self.terms, self.dialect, self.request, self._counter, self._extend)
 
     @property
     def price_terms(self) -> PriceTerms:
@@ -109,8 +124,6 @@ class Call:
     def begin(self, headers: Mapping[str, str], framing: Framing | None) -> None:
         """The answer begins; its header names are in lower case. It is fed as `framing` cuts it, or, with None, is
         one document."""
-        self._answer = Answer()
-        self._concluded = False
         if framing is None:
             self._document = bytearray()
         else:
@@ -134,7 +147,13 @@ class Call:
         try:
             plain = self._decode(data) if self._decode else data
         except Exception:
-            return self._lose_track(self._framing.pending + data if hides else data)
+            if self._begun:
+                return self._lose_track(self._framing.pending + data if hides else data)
+            self._decode, plain = None, data  # it is not compressed at all
+        if not self._begun and plain.strip():
+            self._begun = True
+            if self._document is None:
+                self._framing = media_types.sniffed(self._framing, plain)
         passed = plain if self.edits_answer else data
         if self._document is not None:
             return passed if self._keep(plain) else self._lose_track(passed)
@@ -174,7 +193,10 @@ class Call:
 
         Nothing is owed for an answer without usage in which no model gave anything, unless it was the caller who left.
         """
-        self._conclude()
+        if self.dialect.concludes_slowly:
+            await asyncio.to_thread(self._conclude)
+        else:
+            self._conclude()
         answer = self._answer
         text = "".join(answer.text)
         read, written = answer.input_tokens, answer.output_tokens
@@ -186,6 +208,15 @@ class Call:
         if read == 0 and written == 0 and text and not by_piece:
             read = written = None  # zeros beside a full answer are no report
         left = client_left and self.dialect.counts_input
+        if (
+            left
+            and read is None
+            and not (text or answer.ran or by_piece)
+            and (self.request.images or self.request.audio_ms)
+        ):
+            # Its answer is on its way to nobody: it is paid by the piece, as it was asked for.
+            answer.images, answer.audio_ms, answer.basis = self.request.images, self.request.audio_ms, "estimated"
+            read, written, by_piece = 0, 0, True
         if read is None and written is None and not (text or answer.ran or by_piece or left):
             return None
         counts: list[Count] = []
@@ -197,13 +228,15 @@ class Call:
         else:
             calibration = Calibration(read, self.request.prompt()) if written is None and text else None
         if written is None:
+            seen = 0
             if text or client_left:
                 calls = self._calls()
                 count = await self._counter.answer(model, text, calibration, calls=calls, prompt=self.request.prompt())
                 counts.append(count)
-            elif answer.ran:
-                counts.append(Count(0, "estimated"))  # it was written, and cannot be seen
-            written = counts[-1].tokens if text else 0
+                seen = count.tokens if text else 0
+            if answer.ran:
+                counts.append(Count(0, "estimated"))  # something was written that cannot be seen
+            written = seen + answer.unseen_tokens
         return Usage(
             input_tokens=read,
             output_tokens=written,
@@ -231,7 +264,7 @@ class Call:
         return read, self._counter.count_answer(model, text, calls=self._calls(), prompt=prompt).tokens
 
     def _calls(self) -> list[ToolCall]:
-        return [(name, arguments) for name, arguments in self._answer.calls.values()]
+        return [("".join(name), "".join(arguments)) for name, arguments in self._answer.calls.values()]
 
     def _counted_as(self) -> str:
         """The model whose tokenizer counts: an Azure deployment may have any name, but its answer tells the model's."""
@@ -258,9 +291,8 @@ class Call:
             for item in value:
                 if isinstance(item, dict):
                     self.dialect.read_event(self._answer, item)
-        elif data.lstrip().startswith(_SSE_FIELDS):
-            framing = ServerSentEvents()  # some servers stream and say it is JSON
-            self._read([*framing.feed(data), *framing.flush()])
+        elif framing := media_types.framing_in(data):
+            self._read([*framing.feed(data), *framing.flush()])  # some servers stream and say it is a document
         else:
             self.dialect.read_other(self._answer, data)
 

@@ -15,9 +15,13 @@ def decoder(content_encoding: str) -> Decode | None:
 
     What it raises means that the body is not what its header says.
     """
-    name = content_encoding.strip().lower()
-    if name in {"", "identity"}:
+    names = [name for part in content_encoding.split(",") if (name := part.strip().lower()) not in {"", "identity"}]
+    if len(names) > 1:
+        outer, inner = decoder(names[-1]), decoder(",".join(names[:-1]))
+        return None if outer is None or inner is None else lambda data: inner(outer(data))
+    if not names:
         return bytes
+    name = names[0]
     if name in {"gzip", "x-gzip"}:
         return _members(lambda: zlib.decompressobj(wbits=31))
     if name == "deflate":

@@ -21,7 +21,7 @@ from solaris_meter.metering.dialects.openai_realtime import OpenAIRealtime
 from solaris_meter.metering.dialects.openai_responses import OpenAIResponses
 
 FREE: Final = "free"
-Endpoint = Dialect | Literal["free", "unknown"]
+Endpoint = Dialect | Literal["free", "unknown", "unmeterable"]
 
 GENERIC: Final = Generic()
 REALTIME: Final = OpenAIRealtime()
@@ -50,28 +50,45 @@ _FREE = re.compile(
     r"|/moderations$|/(de)?tokenize$|/check-api-key$"
     r"|/messages/count_tokens$|/responses/input_tokens$|:countTokens$|/count-tokens:rawPredict$|/count-tokens$"
     r"|/responses/[^/]+/cancel$"
-    r"|/threads(/[^/]+(/messages(/[^/]+)?)?)?$|/assistants(/[^/]+)?$"  # a run is another path, and is metered
+    r"|/threads(/(?!runs$)[^/]+(/messages(/[^/]+)?)?)?$|/assistants(/[^/]+)?$"  # a run is metered
     r"|/api/(show|pull|push|copy|create|blobs/[^/]+)$"
+)
+# Models run here whose usage is told elsewhere, when nobody is there any more.
+_UNMETERABLE = re.compile(
+    r"/async/|/batches$|:batch[A-Z]\w*Content$|/realtime/(client_secrets|sessions|transcription_sessions|calls)$",
+    re.IGNORECASE,
 )
 _READING = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 def classify(method: str, path: str, provider: str | None = None, body: Json | None = None) -> Endpoint:
-    """The dialect spoken at a path (without its query), `free`, or `unknown`.
+    """The dialect spoken at a path (see `plain_path`), `free`, `unknown`, or `unmeterable`.
 
-    Models run on POST; what only reads or deletes what is stored is free. A path is taken as a server takes it:
-    percent-encoding undone, and one that climbs (`..`) is not known, whatever it looks like. `provider` and, once it
-    is read, `body` decide where one path means two dialects.
+    Models run on POST; what only reads or deletes what is stored is free. A path that climbs (`..`) may lead anywhere.
+    `provider` and, once it is read, `body` decide where one path means two dialects.
     """
     if method in _READING:
         return FREE
-    path = unquote(path).rstrip("/")
-    if method != "POST" or not {".", ".."}.isdisjoint(path.split("/")):
-        return "unknown"
+    path = plain_path(path)
+    if not {".", ".."}.isdisjoint(path.split("/")) or _UNMETERABLE.search(path):
+        return "unmeterable"
     for dialect in _spoken_at(path):
         if dialect.claims(provider, body):
             return dialect
     return FREE if _FREE.search(path) else "unknown"
+
+
+def plain_path(path: str) -> str:
+    """A path as a server takes it: without query and parameters, percent-encoding undone."""
+    return unquote(re.split(r"[?#]", path, maxsplit=1)[0]).partition(";")[0].rstrip("/ ")
+
+
+def polled(method: str, path: str) -> str | None:
+    """The id of the answer that a request asks for, which may have been made in the background."""
+    if method != "GET":
+        return None
+    path = plain_path(path)
+    return next((found for dialect in DIALECTS if (found := dialect.polls(path))), None)
 
 
 def by_body(dialect: Dialect, method: str, path: str, provider: str, body: Json) -> Dialect:

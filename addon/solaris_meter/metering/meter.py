@@ -68,7 +68,7 @@ class Meter:
         self._admission = Admission(self._reserve, settings.admission.admission_wait)
         self._running: dict[str, Call] = {}
         self._closing: set[str] = set()
-        self._deferred: dict[str, Call] = {}
+        self._deferred: dict[tuple[str, str], Call] = {}
         self._unpriced: deque[tuple[Call, Usage]] = deque()
         self._stopping = False
 
@@ -90,10 +90,13 @@ class Meter:
         request: Request,
         raw: bytes,
         is_gone: Callable[[], bool],
+        *,
+        editable: bool = True,
     ) -> Call | Denied:
         """Admit a call: the reservation is committed when this returns. `raw` is the body as it came.
 
-        `is_gone` tells that the caller has left. Raises what is a fault of ours; nothing stays reserved then.
+        `is_gone` tells that the caller has left, `editable` whether the body may be changed (it is not signed). Raises
+        what is a fault of ours; nothing stays reserved then.
         """
         if self._stopping:
             return Denied("ledger_unavailable")
@@ -117,6 +120,9 @@ class Meter:
             return Denied(decision.reason, decision.standing)
         if isinstance(decision, TimedOut):
             return Denied("tokens_reserved", decision.standing)
+        if decision is not None and self._is_too_little(ask, decision, dialect, request, editable=editable):
+            await asyncio.wrap_future(self._ledger.void(ask.id, opened_ms))
+            return Denied("tokens_exhausted", decision.standing)
         try:
             call = self._admitted(ask, decision, dialect, request, raw, opened_ms)
         except BaseException:
@@ -132,6 +138,17 @@ class Meter:
         call = self._running[ask.id] = self._admitted(ask, None, dialect, request, b"", opened_ms)
         return call
 
+    def _is_too_little(
+        self, ask: Ask, reserved: Reserved, dialect: Dialect, request: Request, *, editable: bool
+    ) -> bool:
+        """Strict mode: whether the answer could cost more than is there, and nothing could keep it from that."""
+        if self._settings.admission.overdraft != "strict":
+            return False
+        if reserved.output_tokens < request.choices:
+            return True
+        limits = request.stream or (dialect.limits_output and editable)
+        return not limits and reserved.output_tokens < ask.output_wish
+
     async def settle(self, call: Call, status: int, *, interrupted: bool, client_left: bool = False) -> Settled | None:
         """Charge a call for what it used; committed when this returns. None where it owes nothing, or was closed.
 
@@ -139,6 +156,7 @@ class Meter:
         """
         if self._running.pop(call.id, None) is None:
             return None
+        self._forget(call)
         self._closing.add(call.id)
         try:
             return await self._settle(call, status, interrupted, client_left)
@@ -150,6 +168,7 @@ class Meter:
         """Release what a call holds that owes nothing. Repeating is harmless."""
         if self._running.pop(call.id, None) is None:
             return
+        self._forget(call)
         self._closing.add(call.id)
         try:
             await self._void(call)
@@ -157,21 +176,33 @@ class Meter:
             self._closing.discard(call.id)
             self._admission.wake(call.terms.ask.caller.user)
 
-    def defer(self, call: Call, answer_id: str) -> None:
+    async def defer(self, call: Call, answer_id: str) -> None:
         """The answer of a call is still being made: it stays reserved until it is polled, or for DEFERRED_LIFE_MS."""
-        if call.id in self._running:
-            self._deferred[answer_id] = call
+        if call.id not in self._running:
+            return
+        key = (call.terms.ask.details.provider, answer_id)
+        before = self._deferred.get(key)
+        if before is not None and before.id != call.id:  # nobody can poll for it any more
+            await self.settle(before, 200, interrupted=True, client_left=True)
+        self._deferred[key] = call
 
-    def polled(self, answer_id: str) -> Call | None:
-        """The deferred call whose answer is asked for; whoever gets it settles it or defers it again."""
-        return self._deferred.pop(answer_id, None)
+    def polled(self, provider: str, answer_id: str) -> Call | None:
+        """The deferred call whose answer is asked for, to be read anew: polls may run in parallel.
+
+        The first that sees the end of the answer settles it; the others owe nothing.
+        """
+        call = self._deferred.get((provider, answer_id))
+        return call.again() if call is not None else None
 
     async def settle_deferred(self, opened_before_ms: int | None = None) -> None:
         """Charge what nobody came for: its input is owed, its output is not known."""
-        for answer_id, call in list(self._deferred.items()):
+        for call in list(self._deferred.values()):
             if opened_before_ms is None or call.terms.opened_ms < opened_before_ms:
-                del self._deferred[answer_id]
                 await self.settle(call, 200, interrupted=True, client_left=True)
+
+    def _forget(self, call: Call) -> None:
+        for key in [key for key, deferred in self._deferred.items() if deferred.id == call.id]:
+            del self._deferred[key]
 
     async def tend(self) -> None:
         """One round of upkeep: renew running reservations, bill the journal, recover what dead processes left."""

@@ -81,7 +81,7 @@ def _text(content: object) -> tuple[str, bool]:
         said = part if isinstance(part, str) else next(_said(part), None)
         if said is not None:
             texts.append(said)
-        elif not isinstance(part, dict) or part.get("type") not in _FILES:
+        elif not isinstance(part, dict) or str(part.get("type")) not in _FILES:
             readable = False
     return "".join(texts), readable
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 _PROVIDERS: tuple[tuple[str, str], ...] = (
@@ -26,6 +27,10 @@ _PROVIDERS: tuple[tuple[str, str], ...] = (
     (r"api\.writer\.com", "writer"),
     (r"api\.voyageai\.com", "voyage"),
 )
+
+
+KNOWN: Final = frozenset(name for _, name in _PROVIDERS)
+"""The providers whose hosts are known: what they speak at a path is known as well."""
 
 
 class Providers:

@@ -18,12 +18,9 @@ from solaris_meter.chat import denials, notices
 from solaris_meter.chat.texts import Texts
 from solaris_meter.metering import encodings, endpoints, forms
 from solaris_meter.metering.call import Call
-from solaris_meter.metering.dialects import openai_responses
-from solaris_meter.metering.dialects.dialect import Dialect
+from solaris_meter.metering.dialects.dialect import Dialect, Request
 from solaris_meter.metering.framing import media_types
 from solaris_meter.metering.framing.framing import Framing
-from solaris_meter.metering.framing.json_array import JsonArray
-from solaris_meter.metering.framing.sse import ServerSentEvents
 from solaris_meter.metering.meter import Denied, Meter
 from solaris_meter.metering.providers import Providers
 from solaris_meter.models import CallDetails, Caller
@@ -36,6 +33,10 @@ from solaris_meter.settings import Settings
 log = logging.getLogger(__name__)
 
 _MOST_UNMETERED = 1000
+_MOST_INFLATED = 64 * 1024 * 1024
+_INFLATED_AT_ONCE = 64 * 1024
+_BOUNDED_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+"""A few bytes of the others can inflate to gigabytes in one step."""
 _SIGNED = "AWS4-HMAC-SHA256"
 _CLIENT_LEFT = ("Client disconnected", "stream reset by client")  # mitmproxy's words, HTTP/1 and HTTP/2
 
@@ -44,7 +45,7 @@ _CLIENT_LEFT = ("Client disconnected", "stream reset by client")  # mitmproxy's 
 class _Visit:
     """What is known of one flow on its way. `call` once it is admitted, `sent` once it may be on its way upstream.
 
-    `polls`: the flow asks for the answer of a call that was made before, by this id.
+    `polls`: the flow asks for the answer of a call that was made before.
     """
 
     identified: identity.Identified | None = None
@@ -53,7 +54,7 @@ class _Visit:
     call: Call | None = None
     sent: bool = False
     broken: bool = False
-    polls: str | None = None
+    polls: bool = False
 
 
 class _Unreadable(Exception):
@@ -171,33 +172,31 @@ class Metered:
             self._take_up(flow, visit)
             return
         provider, visit.dialect, path = target
-        closed = self._settings.policy.unknown_endpoints == "deny" or _is_disguised(request)
-        if visit.dialect is endpoints.GENERIC and closed:
-            self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{request.host}{path}")
-            return
         if visit.refused:
             self._deny(flow, visit, Denied("identity_refused"), detail=visit.refused)
             return
-        raw = request.get_content(strict=False) or b""
+        signed = provider == "bedrock" and request.headers.get("authorization", "").startswith(_SIGNED)
         try:
-            body = dict(request.query) if visit.dialect is endpoints.REALTIME else _parse(raw, request, visit.dialect)
+            asked, raw = _read(request, visit, provider, path, editable=not signed)
         except _Unreadable as error:
             self._deny(flow, visit, Denied("body_unreadable"), detail=str(error))
             return
-        visit.dialect = endpoints.by_body(visit.dialect, request.method, path, provider, body)
-        signed = provider == "bedrock" and request.headers.get("authorization", "").startswith(_SIGNED)
-        edited = None if signed else _scrubbed(raw, body)
-        if edited is not None:
-            body = edited
-            raw = request.content = json.dumps(edited).encode()
-        asked = visit.dialect.read_request(path, body, len(raw))
+        if self._is_closed(request, visit.dialect, path, provider, asked):
+            self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{request.host}{path}")
+            return
         caller = self._caller(visit, asked.user)
         if caller is None:
             self._deny(flow, visit, Denied("identity_missing"), header=self._settings.identity.user_header)
             return
         details = CallDetails(provider, asked.model[:256], visit.dialect.name, path[:512], asked.stream)
         opened = await self._meter.open(
-            caller, details, visit.dialect, asked, raw, lambda: not flow.client_conn.connected
+            caller,
+            details,
+            visit.dialect,
+            asked,
+            raw,
+            lambda: not flow.client_conn.connected,
+            editable=not signed,
         )
         if isinstance(opened, Denied):
             self._deny(flow, visit, opened)
@@ -216,39 +215,55 @@ class Metered:
         # A client that left meanwhile: mitmproxy sends nothing upstream and goes on with `error`.
         visit.sent = flow.client_conn.connected
 
+    def _is_closed(self, request: http.Request, dialect: Dialect, path: str, provider: str, asked: Request) -> bool:
+        """Whether a call may not be made because it could not be metered, or because the operator closed it."""
+        policy = self._settings.policy.unknown_endpoints
+        if asked.later and policy != "pass":
+            return True
+        if dialect is not endpoints.GENERIC:
+            return False
+        unmeterable = endpoints.classify(request.method, path, provider) == "unmeterable"
+        return policy == "deny" or _is_disguised(request) or unmeterable
+
     def _take_up(self, flow: http.HTTPFlow, visit: _Visit) -> None:
         """Meter a poll for the answer of a background call, which no answer has paid for yet."""
-        if flow.request.method != "GET":
+        polled = endpoints.polled(flow.request.method, flow.request.path)
+        provider = self._provider(flow)[0]
+        if polled is None or provider is None:
             return
-        visit.polls = openai_responses.polled(flow.request.path.partition("?")[0])
-        if visit.polls:
-            visit.call = self._meter.polled(visit.polls)
-            if visit.call:
-                visit.dialect = visit.call.dialect
-                visit.sent = flow.client_conn.connected
-                flow.request.anticomp()
+        visit.call = self._meter.polled(provider, polled)
+        if visit.call is not None:
+            visit.polls = True
+            visit.dialect = visit.call.dialect
+            visit.sent = flow.client_conn.connected
+            flow.request.anticomp()
 
     def _target(self, flow: http.HTTPFlow) -> tuple[str, Dialect, str] | None:
         """The provider, the dialect and the path of a call; None for what passes unmetered."""
-        path = flow.request.path.partition("?")[0]
-        host = flow.request.host
-        provider = self._providers.name(host, flow.metadata.get(ROUTE))
-        if provider is None and flow.client_conn.sni:
-            # Behind a transparent redirect the request holds an address only; the TLS handshake has the name.
-            host = flow.client_conn.sni
-            provider = self._providers.name(host)
+        path = endpoints.plain_path(flow.request.path)
+        provider, host = self._provider(flow)
         endpoint: endpoints.Endpoint = "unknown"
         if _is_session(flow.request, path):
             endpoint = endpoints.REALTIME
         elif not _is_disguised(flow.request):
             endpoint = endpoints.classify(flow.request.method, path, provider)
         policy = self._settings.policy
-        if endpoint == "free" or (endpoint == "unknown" and policy.unknown_endpoints == "pass"):
+        if endpoint == "free" or (isinstance(endpoint, str) and policy.unknown_endpoints == "pass"):
             return None
         if provider is None and (policy.unknown_hosts != "meter" or isinstance(endpoint, str)):
             # Of an unknown host only what speaks a known dialect can be told from ordinary traffic.
             return None
         return provider or host, endpoints.GENERIC if isinstance(endpoint, str) else endpoint, path
+
+    def _provider(self, flow: http.HTTPFlow) -> tuple[str | None, str]:
+        """The provider, None where its host is not metered, and the host."""
+        host = flow.request.host
+        provider = self._providers.name(host, flow.metadata.get(ROUTE))
+        if provider is None and flow.client_conn.sni:
+            # Behind a transparent redirect the request holds an address only; the TLS handshake has the name.
+            host = flow.client_conn.sni
+            provider = self._providers.name(host)
+        return provider, host
 
     def _caller(self, visit: _Visit, body_user: str | None) -> Caller | None:
         assert visit.identified is not None
@@ -318,7 +333,7 @@ class Metered:
 
     async def _close(self, flow: http.HTTPFlow, response: http.Response, visit: _Visit, call: Call) -> None:
         if flow.websocket is not None:
-            self._sessions.adopt(flow, call)
+            await self._sessions.adopt(flow, call)
             return
         if not _is_success(flow):
             log.warning("%s answered %d to call %s", call.terms.ask.details.provider, response.status_code, call.id)
@@ -326,8 +341,11 @@ class Metered:
             return
         if not response.stream:
             call.read_body(response.get_content(strict=False) or b"")
-        if call.polled_as:
-            self._meter.defer(call, call.polled_as)
+        if visit.polls and not call.is_over:
+            return
+        answer_id = None if visit.polls else call.background_id
+        if answer_id is not None:
+            await self._meter.defer(call, answer_id)
             return
         settled = await self._meter.settle(call, response.status_code, interrupted=call.ended)
         if settled is None:
@@ -338,9 +356,7 @@ class Metered:
 
     async def _let_go(self, visit: _Visit, call: Call) -> None:
         """Close a call that owes nothing now; one that was polled for still does."""
-        if visit.polls:
-            self._meter.defer(call, visit.polls)
-        else:
+        if not visit.polls:
             await self._meter.void(call)
 
     async def _abort(self, flow: http.HTTPFlow, visit: _Visit) -> None:
@@ -351,8 +367,11 @@ class Metered:
         answered = flow.response is not None
         if visit.sent and not client_left:
             log.warning("%s failed on call %s: %s", visit.call.terms.ask.details.provider, visit.call.id, message)
-        if visit.polls and not visit.call.finished:
-            self._meter.defer(visit.call, visit.polls)
+        answer_id = visit.call.background_id
+        if visit.polls and not visit.call.is_over:
+            return
+        if answered and answer_id is not None:
+            await self._meter.defer(visit.call, answer_id)
             return
         if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
             await self._meter.void(visit.call)
@@ -407,13 +426,54 @@ def _is_success(flow: http.HTTPFlow) -> bool:
 
 def _framing(call: Call, media_type: str) -> Framing | None:
     """How an answer is cut into events; None for one document."""
-    framing = media_types.framing_of(media_type)
-    if framing is None and call.request.stream:
-        if not media_types.is_json(media_type):
-            return ServerSentEvents()  # some servers stream without saying so
-        if call.dialect.streams_array:
-            return JsonArray()
-    return framing
+    if not call.request.stream:
+        return media_types.framing_of(media_type)
+    if media_types.is_json(media_type) and not call.dialect.streams_array:
+        return None
+    return media_types.stream_framing(media_type)
+
+
+def _read(request: http.Request, visit: _Visit, provider: str, path: str, *, editable: bool) -> tuple[Request, bytes]:
+    """What a request asks for, and its body as it is to go on. Raises _Unreadable."""
+    raw = _content(request)
+    body = _query(request) if visit.dialect is endpoints.REALTIME else _parse(raw, request, visit.dialect)
+    visit.dialect = endpoints.by_body(visit.dialect, request.method, path, provider, body)
+    is_form = visit.dialect.takes_forms and forms.is_form(request.headers.get("content-type", ""))
+    edited = _scrubbed(raw, body) if editable and not is_form else None
+    if edited is not None:
+        body = edited
+        raw = request.content = json.dumps(edited).encode()
+    return visit.dialect.read_request(path, body, len(raw)), raw
+
+
+def _content(request: http.Request) -> bytes:
+    """The body, inflated. Raises _Unreadable."""
+    encoding = request.headers.get("content-encoding", "")
+    raw = request.raw_content or b""
+    if not encoding.strip():
+        return raw
+    decode = encodings.decoder(encoding) if encoding.strip().lower() in _BOUNDED_ENCODINGS else None
+    if decode is None:
+        raise _Unreadable(f"its content-encoding {encoding!r} is not taken; send it as it is, or with gzip")
+    content = b""
+    try:
+        for at in range(0, len(raw), _INFLATED_AT_ONCE):
+            content += decode(raw[at : at + _INFLATED_AT_ONCE])
+            if len(content) > _MOST_INFLATED:
+                raise _Unreadable(f"it inflates to more than {_MOST_INFLATED} bytes")
+    except _Unreadable:
+        raise
+    except Exception as error:
+        raise _Unreadable(f"it is not what its content-encoding {encoding!r} says") from error
+    return content
+
+
+def _query(request: http.Request) -> dict[str, Any]:
+    """The query of a handshake. Raises _Unreadable where a name stands twice: the server may take the other one."""
+    names = [name for name, _ in request.query.fields]
+    if len(names) != len(set(names)):
+        raise _Unreadable("its query names something twice")
+    return dict(request.query)
 
 
 def _parse(raw: bytes, request: http.Request, dialect: Dialect) -> dict[str, Any]:
@@ -423,7 +483,10 @@ def _parse(raw: bytes, request: http.Request, dialect: Dialect) -> dict[str, Any
     """
     content_type = request.headers.get("content-type", "")
     try:
-        body = forms.read(content_type, raw) if forms.is_form(content_type) else json.loads(raw)
+        if dialect.takes_forms and forms.is_form(content_type):
+            body = forms.read(content_type, raw)
+        else:
+            body = json.loads(raw, object_pairs_hook=_unambiguous if _may_repeat(raw) else None)
         problem = f"a JSON object is expected, not {type(body).__name__}"
     except RecursionError:
         body, problem = None, "its JSON is nested too deeply"
@@ -436,6 +499,18 @@ def _parse(raw: bytes, request: http.Request, dialect: Dialect) -> dict[str, Any
     if dialect is endpoints.GENERIC:
         return {}
     raise _Unreadable(problem)
+
+
+def _may_repeat(raw: bytes) -> bool:
+    """Whether a body may name its model twice: looking at the bytes spares most bodies the slower reading."""
+    return raw.count(b'model"') > 1 or b"\\u00" in raw
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose model is named once: a server might take the other one. Raises ValueError."""
+    if sum(name.lower() == "model" for name, _ in pairs) > 1:
+        raise ValueError("it names its model twice")
+    return dict(pairs)
 
 
 def _scrubbed(raw: bytes, body: dict[str, Any]) -> dict[str, Any] | None:

@@ -8,9 +8,10 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from mitmproxy import ctx, http
 from mitmproxy.websocket import WebSocketMessage
 
@@ -34,13 +35,15 @@ _STATUS = 101
 
 @dataclass(slots=True)
 class _Session:
-    """What is known of one session. `call` is the response that is running or about to."""
+    """What is known of one session. `waiting` is admitted for the response that is to come, `running` are responses
+    that have begun, by their ids."""
 
     caller: Caller
     details: CallDetails
     dialect: Dialect
     request: Request
-    call: Call | None
+    waiting: Call | None = None
+    running: dict[str, Call] = field(default_factory=dict)
     over: bool = False
 
 
@@ -54,10 +57,11 @@ class Sessions:
         self._clock_ms = clock_ms
         self._sessions: dict[str, _Session] = {}
 
-    def adopt(self, flow: http.HTTPFlow, call: Call) -> None:
-        """The upstream has agreed to a session; `call` is its first response."""
+    async def adopt(self, flow: http.HTTPFlow, call: Call) -> None:
+        """The upstream has agreed to a session; `call` was admitted for the handshake, which costs nothing."""
         ask = call.terms.ask
-        self._sessions[flow.id] = _Session(ask.caller, ask.details, call.dialect, call.request, call)
+        self._sessions[flow.id] = _Session(ask.caller, ask.details, call.dialect, call.request)
+        await self._meter.void(call)
 
     async def websocket_message(self, flow: http.HTTPFlow) -> None:
         session = self._sessions.get(flow.id)
@@ -68,57 +72,71 @@ class Sessions:
             return
         del flow.websocket.messages[:-_KEPT_MESSAGES]
         try:
-            if session.over:
-                message.drop()
-                if session.call is not None and not message.from_client:
-                    session.call.read_message(message.content)  # what it cost is still to be known
-            elif message.from_client:
+            if message.from_client:
                 await self._hear_client(flow, session, message)
             else:
                 await self._hear_server(flow, session, message)
         except Exception:
             log.exception("a session with %s cannot be metered any more: it ends", session.details.provider)
-            message.drop()
             self._end(flow, session, Denied("internal_error"))
+        if session.over:
+            message.drop()
 
     async def websocket_end(self, flow: http.HTTPFlow) -> None:
         session = self._sessions.pop(flow.id, None)
         if session is not None:
-            await self._settle(session, interrupted=True)
+            await self._settle_rest(session)
 
     async def settle_all(self) -> None:
         """Settle what is still running, as interrupted: the sidecar is stopping."""
         for flow_id in list(self._sessions):
-            await self._settle(self._sessions.pop(flow_id), interrupted=True)
+            await self._settle_rest(self._sessions.pop(flow_id))
 
     async def _hear_client(self, flow: http.HTTPFlow, session: _Session, message: WebSocketMessage) -> None:
-        if session.call is None:
-            opened = await self._open(flow, session)
-            if isinstance(opened, Denied):
-                message.drop()
-                self._end(flow, session, opened)
-                return
-            session.call = opened
+        if session.over or session.waiting is not None or session.running:
+            return
+        opened = await self._open(flow, session)
+        if isinstance(opened, Denied):
+            self._end(flow, session, opened)
+        else:
+            session.waiting = opened
 
     async def _hear_server(self, flow: http.HTTPFlow, session: _Session, message: WebSocketMessage) -> None:
-        denied = None
-        if session.call is None:
-            if not _is_of_a_response(message.content):
-                return
-            # Voice detection and parallel responses begin without a word of the client.
-            opened = await self._open(flow, session)
-            if isinstance(opened, Denied):
-                denied = opened
-                session.call = self._meter.uncovered(session.caller, session.details, session.dialect, session.request)
-            else:
-                session.call = opened
-        session.call.read_message(message.content)
-        if session.call.finished:
-            await self._settle(session, interrupted=False)
-        elif session.call.used_up():
-            denied = denied or Denied("tokens_exhausted", session.call.terms.standing)
-        if denied:
+        event = _parse(message.content)
+        kind = event.get("type")
+        if kind == openai_realtime.TRANSCRIBED:
+            # Another model's work, and none of the response that may be running.
+            await self._settle(self._uncovered(session), message, interrupted=False)
+            return
+        answer_id = openai_realtime.response_id(event)
+        if answer_id is None:
+            return
+        call = session.running.get(answer_id)
+        if call is None:
+            call, denied = await self._begin(flow, session)
+            session.running[answer_id] = call
+        else:
+            denied = None
+        if kind == openai_realtime.DONE:
+            del session.running[answer_id]
+            await self._settle(call, message, interrupted=False)
+        else:
+            call.read_message(message.content)
+            if call.used_up():
+                denied = Denied("tokens_exhausted", call.terms.standing)
+        if denied and not session.over:
             self._end(flow, session, denied)
+
+    async def _begin(self, flow: http.HTTPFlow, session: _Session) -> tuple[Call, Denied | None]:
+        """The call of a response that begins. Voice detection and parallel responses begin without the client."""
+        call, session.waiting = session.waiting, None
+        if call is not None:
+            return call, None
+        opened = await self._open(flow, session)
+        return (self._uncovered(session), opened) if isinstance(opened, Denied) else (opened, None)
+
+    def _uncovered(self, session: _Session) -> Call:
+        return self._meter.uncovered(session.caller, session.details, session.dialect, session.request)
 
     async def _open(self, flow: http.HTTPFlow, session: _Session) -> Call | Denied:
         return await self._meter.open(
@@ -130,10 +148,15 @@ class Sessions:
             lambda: not flow.client_conn.connected,
         )
 
-    async def _settle(self, session: _Session, *, interrupted: bool) -> None:
-        call, session.call = session.call, None
-        if call is None:
-            return
+    async def _settle_rest(self, session: _Session) -> None:
+        rest = [*session.running.values(), *([session.waiting] if session.waiting else [])]
+        session.running, session.waiting = {}, None
+        for call in rest:
+            await self._settle(call, None, interrupted=True)
+
+    async def _settle(self, call: Call, message: WebSocketMessage | None, *, interrupted: bool) -> None:
+        if message is not None:
+            call.read_message(message.content)
         try:
             await self._meter.settle(call, _STATUS, interrupted=interrupted)
         except Exception:
@@ -151,11 +174,10 @@ class Sessions:
         asyncio.get_running_loop().call_later(_LAST_WORDS_S, hang_up, flow)
 
 
-def _is_of_a_response(content: bytes) -> bool:
-    """Whether a server's message belongs to a response, or reports what one cost."""
+def _parse(content: bytes) -> dict[str, Any]:
+    """A server's message; empty where it is no JSON object."""
     try:
-        event = json.loads(content)
-    except (ValueError, RecursionError):
-        return False
-    kind = event.get("type") if isinstance(event, dict) else None
-    return isinstance(kind, str) and (kind.startswith("response.") or kind == openai_realtime.TRANSCRIBED)
+        event = msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}

@@ -35,16 +35,17 @@ def spoken(data, **body):
     return usage_of(call), call.price_terms
 
 
-def test_the_length_of_an_uploaded_sound_is_measured():
+def test_a_form_is_read():
     request = HEARS.read_request(HEARS_AT, FORM | {"user": "65f0"}, 50_000)
-    assert (request.model, request.audio_ms, request.user, request.stream) == ("whisper-1", 2500, "65f0", False)
+    assert (request.model, request.user, request.stream) == ("whisper-1", "65f0", False)
+    assert request.audio_ms == len(FORM["file"]) // 6  # by its size, as speech is usually recorded
     assert request.size.bound < 50_000 - len(FORM["file"]) + 2000  # its bytes are no text
     assert request.prompt().text == "Nomes: Ana."
     assert HEARS.read_request("/openai/deployments/ouvido/audio/transcriptions", {}, 1).model == "ouvido"
 
 
-@pytest.mark.parametrize("file", [None, "", b"", b"no sound", b"RIFF\xff\xff\xff\xffWAVE", 7, wav(0)])
-def test_a_file_that_is_no_sound_has_no_length(file):
+@pytest.mark.parametrize("file", [None, "", b"", 7])
+def test_where_there_is_no_sound_none_is_held(file):
     assert HEARS.read_request(HEARS_AT, {"file": file}, 100).audio_ms == 0
 
 
@@ -104,6 +105,14 @@ def test_a_sound_that_cannot_be_measured_is_as_long_as_its_subtitles(answer, len
     assert (usage.audio_ms, usage.basis) == (length_ms, "estimated")
 
 
+@pytest.mark.parametrize("hours", ["99999999999", "9" * 5000])
+def test_subtitles_of_an_absurd_length_measure_nothing(hours, caplog):
+    usage = heard(f"1\n00:00:00,000 --> {hours}:00:00,000\nOi\n".encode(), form=FORM | {"file": b"?"})
+    assert usage.audio_ms == 0
+    assert usage.output_tokens > 0
+    assert "cannot be read" not in caplog.text
+
+
 def test_a_transcript_of_an_unknown_length_is_counted():
     usage = heard(b"Ol\xc3\xa1", form=FORM | {"file": b"?"})
     assert (usage.input_tokens, usage.output_tokens, usage.basis) == (len("Nomes: Ana."), 4, "estimated")
@@ -161,9 +170,10 @@ def test_raw_samples_are_measured_by_their_number():
     assert usage.audio_ms == 1000
 
 
-def test_a_sound_that_cannot_be_measured_owes_its_text():
-    usage, terms = spoken(b"no sound at all")
-    assert (usage.input_tokens, usage.output_tokens, usage.audio_ms, usage.basis) == (4, 0, 0, "estimated")
+def test_a_sound_that_cannot_be_measured_is_estimated_by_its_size():
+    # Six bytes a millisecond, as speech is usually recorded.
+    usage, terms = spoken(b"no sound at all " * 6)
+    assert (usage.input_tokens, usage.output_tokens, usage.audio_ms, usage.basis) == (4, 0, 16, "estimated")
     assert terms.characters == 3
 
 

@@ -1,3 +1,4 @@
+import base64
 import json
 
 import pytest
@@ -45,7 +46,7 @@ def test_what_is_heard_is_transcribed_by_another_model():
     assert (usage.input_tokens, usage.output_tokens, usage.audio_ms) == (14, 4, 0)
 
 
-@pytest.mark.parametrize("seconds", [-1, -0.4, float("nan"), float("inf"), 10**30, True, "9", None, []])
+@pytest.mark.parametrize("seconds", [-1, -0.4, float("nan"), float("inf"), 10**30, True, "x", None, []])
 def test_seconds_that_cannot_be_are_none(seconds, caplog):
     call = after({"type": TRANSCRIBED, "transcript": "Olá", "usage": {"type": "duration", "seconds": seconds}})
     usage = usage_of(call)
@@ -59,10 +60,22 @@ def test_a_cut_response_is_counted_by_its_words():
             {"type": "response.output_text.delta", "delta": "Olá"},
             {"type": "response.output_audio_transcript.delta", "delta": "!"},
             {"type": "response.function_call_arguments.delta", "delta": "{}"},
-            {"type": "response.output_audio.delta", "delta": "AAAAAAAA"},
         )
     )
-    assert (usage.output_tokens, usage.basis) == (7, "counted")
+    assert (usage.output_tokens, usage.basis) == (7, "estimated")  # what it heard and knew before is not seen
+
+
+def test_a_cut_response_is_estimated_by_its_sound():
+    # A second of 24 kHz samples is 20 tokens.
+    second = base64.b64encode(bytes(48_000)).decode()
+    usage = usage_of(
+        after(
+            {"type": "response.output_audio_transcript.delta", "delta": "Olá!"},
+            {"type": "response.output_audio.delta", "delta": second[:32_000]},
+            {"type": "response.output_audio.delta", "delta": second[32_000:]},
+        )
+    )
+    assert (usage.output_tokens, usage.basis) == (len("Olá!".encode()) + 20, "estimated")
 
 
 def test_arguments_that_were_not_streamed_are_words_too():

@@ -6,7 +6,6 @@ from openai.types import responses
 from tests.metering.calls import REQUESTS, open_document, read_whole, usage_of
 from tests.metering.samples import cut_whole, payload
 
-from solaris_meter.metering.dialects import openai_responses
 from solaris_meter.metering.dialects.dialect import Answer
 from solaris_meter.metering.dialects.openai_responses import OpenAIResponses
 from solaris_meter.metering.framing.sse import ServerSentEvents
@@ -140,26 +139,31 @@ def test_zeros_beside_a_text_are_no_report():
     assert (found.input_tokens, found.output_tokens, found.basis) == (2, 5, "counted")
 
 
+def background(body):
+    asked = {"model": "gpt-5", "input": "Oi", "background": True}
+    return open_document(RESPONSES, json.dumps({"id": "resp_1", "background": True} | body).encode(), body=asked)
+
+
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
 def test_a_background_answer_is_polled(status):
-    body = {"id": "resp_1", "background": True, "status": status, "output": [], "usage": None}
-    call = open_document(RESPONSES, json.dumps(body).encode())
-    assert call.polled_as == "resp_1"
+    call = background({"status": status, "output": [], "usage": None})
+    assert call.background_id == "resp_1"
+    assert not call.is_over
     assert usage_of(call) is None
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "incomplete"])
 def test_a_background_answer_that_is_over_is_charged(status):
-    usage = {"input_tokens": 9, "output_tokens": 5}
-    body = {"id": "resp_1", "background": True, "status": status, "output": [], "usage": usage}
-    call = open_document(RESPONSES, json.dumps(body).encode())
-    assert call.polled_as is None
-    assert usage_of(call) is not None
+    call = background({"status": status, "output": [], "usage": {"input_tokens": 9, "output_tokens": 5}})
+    assert call.background_id is None
+    assert call.is_over
+    assert usage_of(call).total_tokens == 14
 
 
 def test_an_answer_that_is_not_in_the_background_is_not_polled():
     body = {"id": "resp_1", "background": False, "status": "in_progress"}
-    assert open_document(RESPONSES, json.dumps(body).encode()).polled_as is None
+    call = open_document(RESPONSES, json.dumps(body).encode(), body={"model": "gpt-5", "input": "Oi"})
+    assert call.background_id is None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ def test_an_answer_that_is_not_in_the_background_is_not_polled():
     ],
 )
 def test_a_poll_names_the_answer(path, identity):
-    assert openai_responses.polled(path) == identity
+    assert RESPONSES.polls(path) == identity
 
 
 def test_web_searches_are_counted():
@@ -198,7 +202,7 @@ def test_everything_that_was_generated_in_a_stream_is_text():
         {"type": "response.output_text.done", "text": "Olá"},
     )
     assert "".join(answer.text) == 'clima{"a":1}HmNão.1+1Olá'
-    assert list(answer.calls.values()) == [["clima", '{"a":1}']]
+    assert ["".join(pieces) for pieces in answer.calls["f"]] == ["clima", '{"a":1}']
 
 
 def test_everything_that_was_generated_in_a_body_is_text():

@@ -12,16 +12,21 @@ from urllib.parse import unquote
 
 from solaris_meter.metering.dialects.dialect import (
     Answer,
+    Conversation,
     Dialect,
     Json,
+    Message,
     Request,
     Said,
     dump,
     for_librechat,
     items,
+    kind,
+    limited,
     make_request,
     mapping,
     objects,
+    remembers,
     said,
     whole,
 )
@@ -34,6 +39,7 @@ _INPUT, _WRITE, _READ, _OUTPUT = (
     "cache_read_input_tokens",
     "output_tokens",
 )
+_FORCED = frozenset({"any", "tool"})
 _LEAST_THINKING = 1024
 _VERTEX_MODEL = re.compile(r"/publishers/anthropic/models/([^/:]+):")
 _ERROR_TYPES = {
@@ -51,8 +57,10 @@ class AnthropicMessages(Dialect):
     """`/v1/messages`, and the same behind `:rawPredict` on Vertex AI."""
 
     name = "anthropic"
+    conversation = Conversation()
     paths = re.compile(
-        r"/v1/messages$|/publishers/anthropic/models/(?!count-tokens:)[^/:]+:(rawPredict|streamRawPredict)$"
+        r"/v1/messages$|/publishers/anthropic/models/(?!count-tokens:)[^/:]+:(rawPredict|streamRawPredict)$",
+        re.IGNORECASE,
     )
     usage_at = "`usage`; streamed `message_start.message.usage`, then `message_delta.usage`, which replaces it"
     formula = (
@@ -73,34 +81,35 @@ class AnthropicMessages(Dialect):
         )
 
     def limit_output(self, body: Json, tokens: int) -> Json:
-        limited = body | {"max_tokens": tokens}
+        tokens = limited(body.get("max_tokens"), tokens)
+        fewer = body | {"max_tokens": tokens}
         budget = whole(mapping(body.get("thinking")).get("budget_tokens"))
         if budget is not None and budget >= tokens:
             # The API refuses a budget that is not below max_tokens, or is below its minimum.
-            limited.pop("thinking")
+            fewer.pop("thinking")
             if tokens >= 2 * _LEAST_THINKING:
-                limited["thinking"] = body["thinking"] | {"budget_tokens": tokens // 2}
-        return limited
+                fewer["thinking"] = body["thinking"] | {"budget_tokens": tokens // 2}
+        return fewer
 
     def read_event(self, answer: Answer, event: Json) -> None:
-        kind = event.get("type")
-        if kind == "content_block_delta":
+        named = kind(event)
+        if named == "content_block_delta":
             delta = mapping(event.get("delta"))
             for key in ("text", "thinking", "partial_json"):
                 answer.wrote(delta.get(key))
-        elif kind == "content_block_start":
+        elif named == "content_block_start":
             block = mapping(event.get("content_block"))
-            answer.state["open_block"] = (event.get("index"), block.get("type"))
+            answer.state["open_block"] = (event.get("index"), kind(block))
             answer.wrote(block.get("text"))
             if block.get("type") == "tool_use":
                 answer.wrote(block.get("name"))
-        elif kind == "content_block_stop":
+        elif named == "content_block_stop":
             answer.state["last_block"] = event.get("index")
             answer.state.pop("open_block", None)
-        elif kind == "message_start":
+        elif named == "message_start":
             answer.named(mapping(event.get("message")).get("model"))
             _read_usage(answer, mapping(event.get("message")).get("usage"), final=False)
-        elif kind == "message_delta":
+        elif named == "message_delta":
             _read_usage(answer, event.get("usage"), final=True)
 
     def is_last(self, event: Json) -> bool:
@@ -115,6 +124,40 @@ class AnthropicMessages(Dialect):
                 answer.wrote(dump(block.get("input")))
         _read_usage(answer, body.get("usage"), final=True)
 
+    def message(self, request: Request, text: str) -> Message | None:
+        usage = {_INPUT: 0, _WRITE: 0, _READ: 0, _OUTPUT: 0}
+        body = {
+            "id": "msg_solaris",
+            "type": "message",
+            "role": "assistant",
+            "model": request.model,
+            "content": [{"type": "text", "text": text}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        start = body | {"content": [], "stop_reason": None}
+        delta = {"stop_reason": "end_turn", "stop_sequence": None}
+        events = [
+            {"type": "message_start", "message": start},
+            *_text_block(0, text),
+            {"type": "message_delta", "delta": delta, "usage": {_OUTPUT: 0}},
+            {"type": "message_stop"},
+        ]
+        return Message([said(event, event["type"]) for event in events], body)
+
+    def takes_notice(self, body: Json) -> bool:
+        return mapping(body.get("tool_choice")).get("type") not in _FORCED and not remembers(body)
+
+    def closing(self, answer: Answer, event: Json) -> bool:
+        ends = event.get("type") == "message_delta" and mapping(event.get("delta")).get("stop_reason") == "end_turn"
+        return ends and bool(answer.text) and "open_block" not in answer.state
+
+    def notice(self, answer: Answer, event: Json, text: str) -> list[Said]:
+        last = whole(answer.state.get("last_block"))
+        block = _text_block(0 if last is None else last + 1, text)
+        return [said(part, part["type"]) for part in [*block, event]]
+
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
         text = message if plain else for_librechat(message)
         # The SDK that LibreChat uses reads code and message at the top level.
@@ -122,22 +165,28 @@ class AnthropicMessages(Dialect):
         return {"type": "error", "error": error, "code": code, "message": text}
 
     def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> list[Said]:
-        index, kind = answer.state.get("open_block", (None, None))
+        index, block = answer.state.get("open_block", (None, None))
         events: list[Json] = []
-        if kind == "text" and notice:
+        if block == "text" and notice:
             events.append(_text_delta(index, notice))
         if index is not None:
             events.append({"type": "content_block_stop", "index": index})
-        if kind in {None, "thinking"} and notice:
-            following = (index if index is not None else answer.state.get("last_block", -1)) + 1
-            empty = {"type": "text", "text": ""}
-            events.append({"type": "content_block_start", "index": following, "content_block": empty})
-            events.append(_text_delta(following, notice))
-            events.append({"type": "content_block_stop", "index": following})
+        if block in (None, "thinking") and notice:
+            last = whole(answer.state.get("last_block") if index is None else index)
+            events += _text_block(0 if last is None else last + 1, notice)
         delta = {"stop_reason": "max_tokens", "stop_sequence": None}
         events.append({"type": "message_delta", "delta": delta, "usage": {_OUTPUT: output_tokens}})
         events.append({"type": "message_stop"})
         return [said(event, event["type"]) for event in events]
+
+
+def _text_block(index: int, text: str) -> list[Json]:
+    """A block of text, from its start to its stop."""
+    return [
+        {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}},
+        _text_delta(index, text),
+        {"type": "content_block_stop", "index": index},
+    ]
 
 
 def _text_delta(index: Any, text: str) -> Json:
@@ -152,11 +201,13 @@ def _read_usage(answer: Answer, usage: object, *, final: bool) -> None:
     for key in (_INPUT, _WRITE, _READ, _OUTPUT):
         number = answer.number(usage, key)
         if number is not None:
-            merged[key] = number
+            # What was read cannot become unread; some servers end with zeros.
+            merged[key] = number if key == _OUTPUT else max(number, merged.get(key, 0))
     _read_terms(answer, usage)
     passes = list(objects(usage.get("iterations")))
-    keys = (_INPUT, _WRITE, _READ, _OUTPUT)
-    totals = {key: sum(whole(item.get(key)) or 0 for item in passes) for key in keys} if passes else merged
+    totals = merged
+    if any(_INPUT in item for item in passes):
+        totals = {key: sum(whole(item.get(key)) or 0 for item in passes) for key in (_INPUT, _WRITE, _READ, _OUTPUT)}
     if _INPUT in totals:
         answer.cache_write_tokens = totals.get(_WRITE, 0)
         answer.cached_input_tokens = totals.get(_READ, 0)

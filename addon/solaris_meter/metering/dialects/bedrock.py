@@ -15,12 +15,15 @@ import msgspec
 from solaris_meter.metering.dialects.anthropic_messages import AnthropicMessages, messages_prompt
 from solaris_meter.metering.dialects.dialect import (
     Answer,
+    Conversation,
     Dialect,
     Json,
+    Message,
     Request,
     Said,
     dump,
     items,
+    limited,
     make_request,
     mapping,
     objects,
@@ -51,7 +54,9 @@ class BedrockConverse(Dialect):
     """`/model/…/converse` and `/converse-stream`."""
 
     name = "bedrock-converse"
-    paths = re.compile(r"/model/.+/converse(-stream)?$")
+    conversation = Conversation()
+    stream_type = "application/vnd.amazon.eventstream"
+    paths = re.compile(r"/model/.+/converse(-stream)?$", re.IGNORECASE)
     usage_at = "`usage`; streamed in the event `metadata`"
     formula = "IN = inputTokens + cacheReadInputTokens + cacheWriteInputTokens; OUT = outputTokens"
     source = "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html"
@@ -68,7 +73,7 @@ class BedrockConverse(Dialect):
 
     def limit_output(self, body: Json, tokens: int) -> Json:
         config = mapping(body.get("inferenceConfig"))
-        return body | {"inferenceConfig": config | {"maxTokens": min(tokens, whole(config.get("maxTokens")) or tokens)}}
+        return body | {"inferenceConfig": config | {"maxTokens": limited(config.get("maxTokens"), tokens)}}
 
     def read_event(self, answer: Answer, event: Json) -> None:
         for kind, payload in event.items():
@@ -94,6 +99,19 @@ class BedrockConverse(Dialect):
         _read_message(answer, mapping(mapping(body.get("output")).get("message")))
         _read_usage(answer, mapping(body.get("usage")))
 
+    def message(self, request: Request, text: str) -> Message | None:
+        usage = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+        events: list[tuple[str, Json]] = [
+            ("messageStart", {"role": "assistant"}),
+            ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}}),
+            ("contentBlockStop", {"contentBlockIndex": 0}),
+            ("messageStop", {"stopReason": "end_turn"}),
+            ("metadata", {"usage": usage, "metrics": {"latencyMs": 0}}),
+        ]
+        whole_message = {"message": {"role": "assistant", "content": [{"text": text}]}}
+        body = {"output": whole_message, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 0}}
+        return Message([said(payload, kind) for kind, payload in events], body)
+
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
         return _denial(status, message)
 
@@ -118,7 +136,8 @@ class BedrockInvoke(Dialect):
     """`/model/…/invoke` and `/invoke-with-response-stream`: Claude, Nova, Titan, Llama, Mistral, Cohere, AI21, …"""
 
     name = "bedrock-invoke"
-    paths = re.compile(r"/model/.+/invoke(-with-response-stream)?$")
+    limits_output = False
+    paths = re.compile(r"/model/.+/invoke(-with-response-stream)?$", re.IGNORECASE)
     usage_at = (
         "headers `x-amzn-bedrock-*-token-count`; streamed `amazon-bedrock-invocationMetrics` in the last chunk;"
         " else the model family's own fields"
@@ -171,8 +190,11 @@ class BedrockInvoke(Dialect):
         return _denial(status, message)
 
     def _read_piece(self, answer: Answer, piece: Json) -> None:
+        told = answer.input_tokens, answer.output_tokens, answer.cached_input_tokens, answer.cache_write_tokens
         _read_family_text(answer, piece)
         if answer.state.get("told"):
+            # Claude's own usage is read with its text, and says no more than what was told.
+            answer.input_tokens, answer.output_tokens, answer.cached_input_tokens, answer.cache_write_tokens = told
             return
         metrics = mapping(piece.get("amazon-bedrock-invocationMetrics"))
         if metrics.get("inputTokenCount") is not None:
@@ -300,7 +322,8 @@ def _said(block: Json) -> str:
     if tool:
         return f"{tool.get('name', '')} {dump(tool.get('input'))}"
     if result:
-        return "\n".join(part.get("text") or dump(part.get("json")) for part in objects(result.get("content")))
+        results = [(part.get("text"), part.get("json")) for part in objects(result.get("content"))]
+        return "\n".join(text if isinstance(text, str) else dump(value) for text, value in results)
     text: Any = block.get("text") or mapping(mapping(block.get("reasoningContent")).get("reasoningText")).get("text")
     return text if isinstance(text, str) else ""
 

@@ -9,20 +9,24 @@ from collections.abc import Iterator
 
 from solaris_meter.metering.dialects.dialect import (
     Answer,
+    Conversation,
     Dialect,
     Json,
+    Message,
     Request,
     Said,
     dump,
     items,
+    kind,
+    limited,
     make_request,
     mapping,
     objects,
     said,
     texts,
-    whole,
 )
 from solaris_meter.metering.prompt import count_attachments
+from solaris_meter.metering.providers import KNOWN
 from solaris_meter.metering.tokens import Prompt
 
 _SPOKEN = ("message", "content", "tool_plan")
@@ -33,7 +37,8 @@ class Cohere(Dialect):
     """`/v1/…` and `/v2/…`; v1 streams one JSON document a line, v2 server-sent events."""
 
     name = "cohere"
-    paths = re.compile(r"/v\d/(chat|generate|embed|rerank|classify|summarize)$")
+    conversation = Conversation()
+    paths = re.compile(r"/v\d/(chat|generate|embed|rerank|classify|summarize)$", re.IGNORECASE)
     usage_at = (
         "`usage.billed_units` (v2; streamed in `message-end`), `meta.billed_units` (v1, embeddings; streamed in"
         " `stream-end`)"
@@ -43,6 +48,8 @@ class Cohere(Dialect):
 
     def claims(self, provider: str | None, body: Json | None) -> bool:
         # `/v1/chat` and `/v1/embed` mean other things elsewhere (Writer's chat is OpenAI's).
+        if provider in KNOWN:
+            return provider == "cohere"
         return (provider or "").startswith("cohere") or (body is not None and ("message" in body or "texts" in body))
 
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
@@ -56,24 +63,24 @@ class Cohere(Dialect):
         )
 
     def limit_output(self, body: Json, tokens: int) -> Json:
-        return body | {"max_tokens": min(tokens, whole(body.get("max_tokens")) or tokens)}
+        return body | {"max_tokens": limited(body.get("max_tokens"), tokens)}
 
     def read_event(self, answer: Answer, event: Json) -> None:
         if isinstance(event.get("event_type"), str):
             self._read_v1(answer, event)
             return
-        kind = event.get("type")
+        named = kind(event)
         delta = mapping(event.get("delta"))
         message = mapping(delta.get("message"))
-        if kind in {"content-start", "content-delta", "tool-plan-delta"}:
+        if named in {"content-start", "content-delta", "tool-plan-delta"}:
             for text in texts([message.get("content"), message.get("tool_plan")], "thinking", "text"):
                 answer.wrote(text)
             answer.state["index"] = event.get("index")
-        elif kind in {"tool-call-start", "tool-call-delta"}:
+        elif named in {"tool-call-start", "tool-call-delta"}:
             function = mapping(mapping(message.get("tool_calls")).get("function"))
             answer.wrote(function.get("name"))
             answer.wrote(function.get("arguments"))
-        elif kind == "message-end":
+        elif named == "message-end":
             _read_units(answer, mapping(delta.get("usage")))
 
     def is_last(self, event: Json) -> bool:
@@ -98,6 +105,32 @@ class Cohere(Dialect):
         if answer.ran and not answer.text:
             answer.output_tokens = answer.output_tokens or 0
 
+    def message(self, request: Request, text: str) -> Message | None:
+        units = {"billed_units": {"input_tokens": 0, "output_tokens": 0}}
+        if isinstance(request.body.get("message"), str):
+            answer = {"text": text, "generation_id": "solaris", "finish_reason": "COMPLETE", "meta": units}
+            last = {"event_type": "stream-end", "finish_reason": "COMPLETE", "response": answer}
+            events: list[Json] = [
+                {"is_finished": False, "event_type": "stream-start", "generation_id": "solaris"},
+                {"is_finished": False, "event_type": "text-generation", "text": text},
+                {"is_finished": True} | last,
+            ]
+            return Message([said(event) for event in events], answer)
+        if not request.body.get("messages"):
+            return None
+        empty = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
+        part = {"type": "text", "text": text}
+        events = [
+            {"id": "solaris", "type": "message-start", "delta": {"message": empty}},
+            {"type": "content-start", "index": 0, "delta": {"message": {"content": part | {"text": ""}}}},
+            {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": text}}}},
+            {"type": "content-end", "index": 0},
+            {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": units}},
+        ]
+        whole_message = {"role": "assistant", "content": [part]}
+        body = {"id": "solaris", "finish_reason": "COMPLETE", "message": whole_message, "usage": units}
+        return Message([said(event, event["type"]) for event in events], body)
+
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
         return {"message": message}
 
@@ -120,15 +153,15 @@ class Cohere(Dialect):
 
     def _read_v1(self, answer: Answer, event: Json) -> None:
         answer.state["v1"] = True
-        kind = event["event_type"]
-        if kind == "text-generation":
+        named = event["event_type"]
+        if named == "text-generation":
             answer.wrote(event.get("text"))
-        elif kind == "tool-calls-chunk":
+        elif named == "tool-calls-chunk":
             call = mapping(mapping(event.get("tool_call_delta")))
             answer.wrote(call.get("name"))
             answer.wrote(call.get("parameters"))
             answer.wrote(event.get("text"))
-        elif kind == "stream-end":
+        elif named == "stream-end":
             _read_units(answer, mapping(mapping(event.get("response")).get("meta")))
 
 

@@ -14,10 +14,13 @@ from solaris_meter.models import Basis
 Json = dict[str, Any]
 Said = tuple[str | None, str]
 """An event of our own: its type, where the framing carries one, and its payload."""
+_MEMORY_TOOLS = frozenset({"set_memory", "delete_memory"})
 MAX_CHOICES = 128
 """The most answers that a provider gives to one request (OpenAI's limit)."""
+_PCM_BYTES_PER_MS = 48
+_MS_PER_SOUND_TOKEN = 50
 _LONGEST_S = 7 * 24 * 3600
-MAX_TOKENS = 10**9
+MAX_TOKENS = 10**8
 """No call reads or writes more: a larger number in a usage report is a fault."""
 
 
@@ -27,7 +30,9 @@ class Request:
 
     `max_output` is the most output tokens the caller allows for each of `choices` answers. `wants_usage`: the caller
     asked for a usage event in the stream (or the dialect always sends one). `prompt` builds what is needed to count the
-    input. `images` are pictures asked for that are paid by the piece, `audio_ms` the length of a sound that was sent.
+    input. `images` are pictures asked for that are paid by the piece, `audio_ms` the length of a sound that was sent,
+    as far as its size tells. `later`: the answer is to be fetched elsewhere, where nobody can meter it. `background`:
+    it goes on without its caller, who polls for it.
     """
 
     body: Json
@@ -41,6 +46,8 @@ class Request:
     prompt: Callable[[], Prompt]
     images: int = 0
     audio_ms: int = 0
+    later: bool = False
+    background: bool = False
 
 
 @dataclass(slots=True)
@@ -49,9 +56,11 @@ class Answer:
 
     `calls` are the functions that an OpenAI model called, each with its name and arguments (which are in `text` as
     well): they cost more than their text.
+    `unseen_tokens` is an estimate of the output that is not text, for an answer that breaks off before its usage.
     `ran`: a model gave something that is not text (vectors, a picture, sound), so that the call owes its input even
     where nothing was reported. `basis` is weaker than `reported` where a number is our own measure. `terms` are the
-    fields of PriceTerms. `polled_as`: the answer is still being made, and its caller will ask for it by this id.
+    fields of PriceTerms. `polled_as` is the id by which a caller may ask for an answer that is still being made, and
+    `final` tells that it is not any more.
     """
 
     input_tokens: int | None = None
@@ -62,11 +71,13 @@ class Answer:
     images: int = 0
     audio_ms: int = 0
     text: list[str] = field(default_factory=list)
-    calls: dict[Any, list[str]] = field(default_factory=dict)
+    calls: dict[Any, tuple[list[str], list[str]]] = field(default_factory=dict)
+    unseen_tokens: int = 0
     ran: bool = False
     basis: Basis = "reported"
     refused_usage: bool = False
     polled_as: str | None = None
+    final: bool = False
     terms: Json = field(default_factory=dict)
     state: Json = field(default_factory=dict)
     """What the dialect must remember between events."""
@@ -78,11 +89,18 @@ class Answer:
 
     def called(self, call: Hashable, name: object, arguments: object) -> None:
         """Note a piece of a call of a function; `call` tells it from the answer's others."""
-        pieces = self.calls.setdefault(call, ["", ""])
-        for index, piece in enumerate((name, arguments)):
+        for pieces, piece in zip(self.calls.setdefault(call, ([], [])), (name, arguments), strict=True):
             if isinstance(piece, str):
-                pieces[index] += piece
+                pieces.append(piece)
                 self.wrote(piece)
+
+    def heard(self, sound: object) -> None:
+        """Note a piece of sound in base64: 24 kHz samples, of which a token is 50 ms
+        (https://platform.openai.com/docs/guides/realtime-costs)."""
+        if isinstance(sound, str) and sound:
+            self.ran = True
+            self.state["sound_ms"] = self.state.get("sound_ms", 0.0) + len(sound) * 3 / 4 / _PCM_BYTES_PER_MS
+            self.unseen_tokens = round(self.state["sound_ms"] / _MS_PER_SOUND_TOKEN)
 
     def number(self, holder: Mapping[str, Any], *names: str) -> int | None:
         """The first of these members that is there, as a token count; an impossible one refuses the report."""
@@ -99,6 +117,28 @@ class Answer:
             self.terms["model"] = model
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An assistant's message of our own: `events` where an answer is streamed, `body` where it is not."""
+
+    events: list[Said]
+    body: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Where a chat request has its turns.
+
+    `turns` names the list; a turn has a `role`, and its text stands under `content`, as a string or as parts, each with
+    a text of its own.
+    """
+
+    turns: str = "messages"
+    content: str = "content"
+    user: str = "user"
+    assistant: str = "assistant"
+
+
 class Dialect(ABC):
     """A wire format. Stateless: what must be remembered of one answer is in its `Answer`.
 
@@ -111,10 +151,20 @@ class Dialect(ABC):
     usage_at: ClassVar[str]
     formula: ClassVar[str]
     source: ClassVar[str]
+    takes_forms: ClassVar[bool] = False
+    """Whether a request may be an uploaded form."""
+    limits_output: ClassVar[bool] = True
+    """Whether `limit_output` can limit an answer."""
+    concludes_slowly: ClassVar[bool] = False
+    """Whether `conclude` may take long enough to need a thread."""
     counts_input: ClassVar[bool] = True
     """Whether a call costs its input even where nothing was reported."""
     streams_array: ClassVar[bool] = False
     """Whether a stream may be one JSON array whose elements arrive one by one."""
+    stream_type: ClassVar[str] = "text/event-stream"
+    """The media type of a stream."""
+    conversation: ClassVar[Conversation | None] = None
+    """Where the turns are; None: this is no chat."""
 
     def claims(self, provider: str | None, body: Json | None) -> bool:
         """Whether a request to one of the paths is of this dialect; `body` None: it has not been read yet."""
@@ -147,6 +197,26 @@ class Dialect(ABC):
     @abstractmethod
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
         """The body of a refusal. `message` is for a person; `plain`: without the wrapping that LibreChat unpacks."""
+
+    def message(self, request: Request, text: str) -> Message | None:
+        """An assistant's message with this text, which nobody pays for; None where the request is no chat."""
+        return None
+
+    def polls(self, path: str) -> str | None:
+        """The id of the answer that a GET on this path asks for; None where it asks for none."""
+        return None
+
+    def takes_notice(self, body: Json) -> bool:
+        """Whether the streamed answer to this request may end with a line of ours: it is text that a person reads."""
+        return False
+
+    def closing(self, answer: Answer, event: Json) -> bool:
+        """Whether, with this event, an answer ends normally that is text: the place for a notice is before it."""
+        return False
+
+    def notice(self, answer: Answer, event: Json, text: str) -> list[Said]:
+        """The events for a notice before the closing one, and the closing one, which may have to tell of it."""
+        return []
 
     def ask_for_usage(self, raw: bytes, request: Request) -> bytes | None:
         """The request body with a request for usage in the stream; None where nothing is to be asked."""
@@ -182,6 +252,8 @@ def make_request(
     wants_usage: bool = True,
     images: int = 0,
     audio_ms: int = 0,
+    later: bool = False,
+    background: bool = False,
 ) -> Request:
     """A Request from values as they stand in a body, whatever their types. `stream` None: as the body says."""
     return Request(
@@ -189,13 +261,15 @@ def make_request(
         model=model if isinstance(model, str) and model else "unknown",
         stream=(body.get("stream") if stream is None else stream) in (True, "true"),
         max_output=whole(max_output) or None,
-        choices=min(MAX_CHOICES, whole(choices) or 1),
+        choices=min(MAX_CHOICES, number(choices) or 1),
         user=user if isinstance(user, str) and user else None,
         wants_usage=wants_usage,
         size=measure(body, body_bytes),
         prompt=prompt,
         images=images,
         audio_ms=audio_ms,
+        later=later,
+        background=background,
     )
 
 
@@ -211,6 +285,24 @@ def whole(value: object) -> int | None:
 def said(event: Json, name: str | None = None) -> Said:
     """An event of our own as it goes into the stream."""
     return name, json.dumps(event)
+
+
+def number(value: object) -> int | None:
+    """A count as JSON has it, or as a form's field does; None for what is none."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"[0-9]{1,8}", value) else None
+    return whole(value)
+
+
+def limited(asked: object, tokens: int) -> int:
+    """The lower of a limit that was asked for, whatever it is, and ours."""
+    return min(tokens, whole(asked) or tokens)
+
+
+def kind(holder: Json) -> str:
+    """The `type` of an object; empty where it has none that is a text."""
+    named = holder.get("type")
+    return named if isinstance(named, str) else ""
 
 
 def milliseconds(seconds: object) -> int | None:
@@ -258,8 +350,14 @@ def texts(value: object, *keys: str) -> Iterator[str]:
             pending.extend(item[key] for key in reversed(keys) if isinstance(item.get(key), str | list | dict))
 
 
+def remembers(body: Json) -> bool:
+    """Whether a request is LibreChat's own, to keep its memory of a person: nobody reads the answer."""
+    names = (mapping(tool.get("function")).get("name") or tool.get("name") for tool in objects(body.get("tools")))
+    return any(name in _MEMORY_TOOLS for name in names)
+
+
 def deployment(path: str) -> str | None:
-    """The deployment in an Azure path: it stands where others name the model in the body."""
+    """The deployment in an Azure path: the model that runs is its, whatever the body names."""
     found = re.search(r"/deployments/([^/]+)/", path)
     return found[1] if found else None
 

@@ -8,7 +8,6 @@ import re
 from solaris_meter.metering.dialects import openai_style
 from solaris_meter.metering.dialects.dialect import (
     Answer,
-    Dialect,
     Json,
     Request,
     deployment,
@@ -19,11 +18,12 @@ from solaris_meter.metering.dialects.dialect import (
 from solaris_meter.metering.tokens import Prompt
 
 
-class Embeddings(Dialect):
+class Embeddings(openai_style.OpenAIStyle):
     """`/embeddings`."""
 
     name = "embeddings"
-    paths = re.compile(r"/embeddings$")
+    limits_output = False
+    paths = re.compile(r"/embeddings$", re.IGNORECASE)
     usage_at = "`usage`"
     formula = "IN = prompt_tokens, or total_tokens where that is all there is (Voyage); OUT = 0"
     source = "https://platform.openai.com/docs/api-reference/embeddings"
@@ -32,7 +32,7 @@ class Embeddings(Dialect):
         return make_request(
             body,
             body_bytes,
-            model=body.get("model") or deployment(path),
+            model=deployment(path) or body.get("model"),
             max_output=1,  # there is none to hold tokens for
             user=body.get("user"),
             prompt=lambda: input_prompt(body.get("input")),
@@ -49,9 +49,6 @@ class Embeddings(Dialect):
     def conclude(self, answer: Answer, request: Request) -> None:
         if answer.ran:
             answer.output_tokens = answer.output_tokens or 0
-
-    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        return openai_style.denial(status, code, message, plain=plain)
 
 
 def input_prompt(value: object) -> Prompt:

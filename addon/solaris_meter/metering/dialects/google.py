@@ -10,8 +10,10 @@ from urllib.parse import unquote
 
 from solaris_meter.metering.dialects.dialect import (
     Answer,
+    Conversation,
     Dialect,
     Json,
+    Message,
     Request,
     Said,
     dump,
@@ -19,6 +21,7 @@ from solaris_meter.metering.dialects.dialect import (
     make_request,
     mapping,
     objects,
+    remembers,
     said,
     texts,
     whole,
@@ -55,7 +58,8 @@ class Google(Dialect):
     """`:generateContent` and `:streamGenerateContent`, the latter as server-sent events or as one JSON array."""
 
     name = "google"
-    paths = re.compile(r":(stream)?[gG]enerateContent$")
+    conversation = Conversation(turns="contents", content="parts", assistant="model")
+    paths = re.compile(r":(stream)?[gG]enerateContent$", re.IGNORECASE)
     usage_at = "`usageMetadata`, in every chunk of a stream"
     formula = (
         "IN = promptTokenCount + toolUsePromptTokenCount; OUT = candidatesTokenCount + thoughtsTokenCount,"
@@ -102,6 +106,34 @@ class Google(Dialect):
     def read_body(self, answer: Answer, body: Json) -> None:
         self.read_event(answer, body)
 
+    def message(self, request: Request, text: str) -> Message | None:
+        chunk = {
+            "candidates": [
+                {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}
+            ],
+            "usageMetadata": {"promptTokenCount": 0, "candidatesTokenCount": 0, "totalTokenCount": 0},
+            "modelVersion": request.model,
+            "responseId": "solaris",
+        }
+        return Message([said(chunk)], chunk)
+
+    def takes_notice(self, body: Json) -> bool:
+        form = _config(body).get("responseMimeType", "text/plain")
+        return form == "text/plain" and (whole(_config(body).get("candidateCount")) or 1) == 1 and not _remembers(body)
+
+    def closing(self, answer: Answer, event: Json) -> bool:
+        candidates = list(objects(event.get("candidates")))
+        if len(candidates) != 1 or candidates[0].get("finishReason") != "STOP":
+            return False
+        return bool(answer.text) and not answer.state.get("calls_tools")
+
+    def notice(self, answer: Answer, event: Json, text: str) -> list[Said]:
+        candidate = mapping(items(event.get("candidates"))[0])
+        content = mapping(candidate.get("content"))
+        parts = [*items(content.get("parts")), {"text": text}]
+        last = candidate | {"content": {"role": "model"} | content | {"parts": parts}}
+        return [said(event | {"candidates": [last]})]
+
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
         return {"error": {"code": status, "message": message, "status": _STATUS.get(status, "UNKNOWN")}}
 
@@ -124,7 +156,8 @@ class GoogleEmbeddings(Dialect):
     """`:embedContent`, `:batchEmbedContents`, and `:predict` of Vertex AI: vectors, or pictures of Imagen."""
 
     name = "google-embeddings"
-    paths = re.compile(r":(embedContent|batchEmbedContents|predict)$")
+    limits_output = False
+    paths = re.compile(r":(embedContent|batchEmbedContents|predict)$", re.IGNORECASE)
     usage_at = "none; on Vertex AI `embeddings.statistics.token_count` of each prediction, and later `usageMetadata`"
     formula = "IN = the sum of the counts, or the text counted; OUT = 0; Imagen: the pictures in `predictions`"
     source = "https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api"
@@ -175,10 +208,17 @@ def _config(body: Json) -> Json:
     return mapping(body.get("generationConfig") or body.get("generation_config"))
 
 
+def _remembers(body: Json) -> bool:
+    """LibreChat's memory, whose tools stand one level deeper here."""
+    declared = (tool.get("functionDeclarations") for tool in objects(body.get("tools")))
+    return any(remembers({"tools": functions}) for functions in declared)
+
+
 def _read_part(answer: Answer, part: Json) -> None:
     answer.wrote(part.get("text"))
     call = part.get("functionCall")
     if isinstance(call, dict):
+        answer.state["calls_tools"] = True
         answer.wrote(call.get("name"))
         answer.wrote(dump(call.get("args")))
     answer.wrote(mapping(part.get("executableCode")).get("code"))

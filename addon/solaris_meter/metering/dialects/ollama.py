@@ -8,16 +8,18 @@ import re
 
 from solaris_meter.metering.dialects.dialect import (
     Answer,
+    Conversation,
     Dialect,
     Json,
+    Message,
     Request,
     Said,
     dump,
+    limited,
     make_request,
     mapping,
     objects,
     said,
-    whole,
 )
 from solaris_meter.metering.dialects.embeddings import input_prompt
 from solaris_meter.metering.prompt import count_attachments
@@ -30,7 +32,9 @@ class Ollama(Dialect):
     """`/api/chat`, `/api/generate`, `/api/embed`, `/api/embeddings`; the first two stream unless told not to."""
 
     name = "ollama"
-    paths = re.compile(r"/api/(chat|generate|embed|embeddings)$")
+    conversation = Conversation()
+    stream_type = "application/x-ndjson"
+    paths = re.compile(r"/api/(chat|generate|embed|embeddings)$", re.IGNORECASE)
     usage_at = "the answer, streamed its last line"
     formula = "IN = prompt_eval_count; OUT = eval_count"
     source = "https://github.com/ollama/ollama/blob/main/docs/api.md"
@@ -49,7 +53,7 @@ class Ollama(Dialect):
 
     def limit_output(self, body: Json, tokens: int) -> Json:
         options = mapping(body.get("options"))
-        return body | {"options": options | {"num_predict": min(tokens, whole(options.get("num_predict")) or tokens)}}
+        return body | {"options": options | {"num_predict": limited(options.get("num_predict"), tokens)}}
 
     def read_event(self, answer: Answer, event: Json) -> None:
         message = mapping(event.get("message"))
@@ -79,6 +83,18 @@ class Ollama(Dialect):
     def conclude(self, answer: Answer, request: Request) -> None:
         if answer.ran and not answer.text:
             answer.output_tokens = answer.output_tokens or 0
+
+    def message(self, request: Request, text: str) -> Message | None:
+        if "messages" not in request.body:
+            return None
+        base = {"model": request.model, "created_at": "1970-01-01T00:00:00Z"}
+        counts = {"prompt_eval_count": 0, "eval_count": 0}
+        spoken = {"message": {"role": "assistant", "content": text}}
+        last = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
+        done = {"done": True, "done_reason": "stop"}
+        return Message(
+            [said(base | spoken | {"done": False}), said(base | last | counts)], base | spoken | done | counts
+        )
 
     def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
         return {"error": message}

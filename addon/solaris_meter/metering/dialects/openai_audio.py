@@ -11,25 +11,32 @@ from solaris_meter.metering import sound
 from solaris_meter.metering.dialects import openai_style
 from solaris_meter.metering.dialects.dialect import (
     Answer,
-    Dialect,
     Json,
     Request,
     deployment,
+    kind,
     make_request,
     mapping,
     milliseconds,
 )
 from solaris_meter.metering.tokens import Prompt
 
+_MS_PER_TOKEN = 100
+"""Nobody speaks faster than that."""
+_TOKENS_PER_CHARACTER = 3
+"""Slow speech: twenty tokens a second, seven characters."""
 _DONE = frozenset({"transcript.text.done", "transcription.done"})
-_CUE_END = re.compile(rb"-->\s*(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})")
+_CUE_END = re.compile(rb"-->\s*(?:(\d{1,3}):)?(\d\d):(\d\d)[.,](\d{3})")
 
 
-class OpenAITranscription(Dialect):
+class OpenAITranscription(openai_style.OpenAIStyle):
     """`/audio/transcriptions` and `/audio/translations`: an uploaded form, answered with JSON, text or events."""
 
     name = "openai-transcription"
-    paths = re.compile(r"/audio/(transcriptions|translations)$")
+    limits_output = False
+    takes_forms = True
+    concludes_slowly = True
+    paths = re.compile(r"/audio/(transcriptions|translations)$", re.IGNORECASE)
     usage_at = "`usage` of type tokens or duration, streamed in `transcript.text.done`; whisper's verbose `duration`"
     formula = (
         "IN = input_tokens (Mistral: total_tokens - completion_tokens); OUT = output_tokens; by duration: the seconds"
@@ -39,26 +46,28 @@ class OpenAITranscription(Dialect):
 
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
         file = body.get("file")
+        length_ms = sound.guess_ms(len(file)) if isinstance(file, bytes) else 0
         return make_request(
             body,
             body_bytes,
-            model=body.get("model") or deployment(path),
+            model=deployment(path) or body.get("model"),
+            max_output=256 + length_ms // _MS_PER_TOKEN,
             user=body.get("user"),
-            audio_ms=sound.length_ms(file) or 0 if isinstance(file, bytes) else 0,
+            audio_ms=length_ms,
             prompt=lambda: Prompt(messages=(), text=str(body.get("prompt") or "")),
         )
 
     def read_event(self, answer: Answer, event: Json) -> None:
-        kind = event.get("type")
-        if kind == "transcript.text.delta":
+        named = kind(event)
+        if named == "transcript.text.delta":
             answer.wrote(event.get("delta"))
-        elif kind == "transcription.text.delta":  # Mistral
+        elif named == "transcription.text.delta":  # Mistral
             answer.wrote(event.get("text"))
-        elif kind in _DONE:
+        elif named in _DONE:
             _read_heard(answer, event)
 
     def is_last(self, event: Json) -> bool:
-        return event.get("type") in _DONE
+        return kind(event) in _DONE
 
     def read_body(self, answer: Answer, body: Json) -> None:
         answer.wrote(body.get("text"))
@@ -74,21 +83,22 @@ class OpenAITranscription(Dialect):
     def conclude(self, answer: Answer, request: Request) -> None:
         if answer.input_tokens is not None or answer.audio_ms or not (answer.text or answer.ran):
             return
-        answer.audio_ms = request.audio_ms or answer.state.get("cue_ms", 0)
-        # Its own length is exact; the last word of a transcript comes before the end of the sound.
-        answer.basis = "counted" if request.audio_ms else "estimated"
+        file = request.body.get("file")
+        measured = sound.length_ms(file) if isinstance(file, bytes) else None
+        # The last word of a transcript comes before the end of the sound; a guess by the size may be far off.
+        answer.audio_ms = measured or answer.state.get("cue_ms", 0) or request.audio_ms
+        answer.basis = "counted" if measured else "estimated"
         if answer.audio_ms:
             answer.input_tokens = answer.output_tokens = 0
 
-    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        return openai_style.denial(status, code, message, plain=plain)
 
-
-class OpenAISpeech(Dialect):
+class OpenAISpeech(openai_style.OpenAIStyle):
     """`/audio/speech`: JSON in, sound out, or events that hold it."""
 
     name = "openai-speech"
-    paths = re.compile(r"/audio/speech$")
+    limits_output = False
+    concludes_slowly = True
+    paths = re.compile(r"/audio/speech$", re.IGNORECASE)
     usage_at = "`usage`, only in the event `speech.audio.done`"
     formula = (
         "IN = input_tokens; OUT = output_tokens; without usage: the text's tokens, counted, and the sound's seconds"
@@ -101,19 +111,23 @@ class OpenAISpeech(Dialect):
         return make_request(
             body,
             body_bytes,
-            model=body.get("model") or deployment(path),
+            model=deployment(path) or body.get("model"),
             user=body.get("user"),
+            max_output=256 + _TOKENS_PER_CHARACTER * len(said),
             stream=body.get("stream_format") == "sse",
             prompt=lambda: Prompt(messages=(), text=said),
         )
 
     def read_event(self, answer: Answer, event: Json) -> None:
         answer.ran = True
-        if event.get("type") == "speech.audio.done":
+        piece = event.get("audio")
+        if isinstance(piece, str):
+            answer.state["streamed"] = answer.state.get("streamed", 0) + len(piece) * 3 // 4
+        if kind(event) == "speech.audio.done":
             openai_style.read_input_output(answer, mapping(event.get("usage")))
 
     def is_last(self, event: Json) -> bool:
-        return event.get("type") == "speech.audio.done"
+        return kind(event) == "speech.audio.done"
 
     def read_body(self, answer: Answer, body: Json) -> None:
         openai_style.read_input_output(answer, mapping(body.get("usage")))
@@ -127,13 +141,12 @@ class OpenAISpeech(Dialect):
         answer.terms["characters"] = len(text) if isinstance(text, str) else 0
         if answer.input_tokens is None and answer.output_tokens is None and answer.ran:
             heard = answer.state.pop("sound", b"")
+            size = len(heard) + answer.state.get("streamed", 0)
             pcm = request.body.get("response_format") == "pcm"
-            answer.audio_ms = sound.pcm_ms(heard) if pcm else sound.length_ms(heard) or 0
+            measured = sound.pcm_ms(size) if pcm else sound.length_ms(heard)
+            answer.audio_ms = measured or sound.guess_ms(size)
             answer.output_tokens = 0
-            answer.basis = "counted" if answer.audio_ms else "estimated"
-
-    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        return openai_style.denial(status, code, message, plain=plain)
+            answer.basis = "counted" if measured else "estimated"
 
 
 def _read_heard(answer: Answer, holder: Json) -> None:

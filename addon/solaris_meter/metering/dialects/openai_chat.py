@@ -6,20 +6,23 @@ without choices, and only when `stream_options.include_usage` asked for it.
 
 import json
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from solaris_meter.metering.dialects import openai_style
 from solaris_meter.metering.dialects.dialect import (
     Answer,
-    Dialect,
+    Conversation,
     Json,
+    Message,
     Request,
     Said,
     deployment,
     items,
+    limited,
     make_request,
     mapping,
     objects,
+    remembers,
     said,
     texts,
     whole,
@@ -31,13 +34,15 @@ _SEARCHES = re.compile(r"gpt.*-search")
 _WANTS_COMPLETION_TOKENS = re.compile(r"\b(o[134]|gpt-5)")
 
 
-class OpenAIChat(Dialect):
+class OpenAIChat(openai_style.OpenAIStyle):
     """`/chat/completions`, and the same under the names that Mistral, Writer and Vertex AI's partners have for it."""
 
     name = "openai-chat"
+    conversation: ClassVar[Conversation | None] = Conversation()
     paths = re.compile(
         r"/(chat|fim|agents)/completions$|/v1/chat$"
-        r"|/publishers/(?!anthropic/)[^/]+/models/[^/:]+:(rawPredict|streamRawPredict)$"
+        r"|/publishers/(?!anthropic/)[^/]+/models/[^/:]+:(rawPredict|streamRawPredict)$",
+        re.IGNORECASE,
     )
     usage_at = (
         "`usage`, streamed in a last chunk without choices that is asked for; `x_groq.usage` (Groq);"
@@ -51,11 +56,12 @@ class OpenAIChat(Dialect):
         return make_request(
             body,
             body_bytes,
-            model=body.get("model") or deployment(path),
+            model=deployment(path) or body.get("model"),
             max_output=max(limits, default=None),
             choices=body.get("n"),
             user=body.get("user"),
             wants_usage=mapping(body.get("stream_options")).get("include_usage") is True,
+            later=body.get("deferred") is True,  # xAI
             prompt=lambda: chat_prompt(body, "azure" if deployment(path) else "chat"),
         )
 
@@ -75,7 +81,7 @@ class OpenAIChat(Dialect):
     def limit_output(self, body: Json, tokens: int) -> Json:
         present = [key for key in _LIMITS if body.get(key) is not None]
         usual = _LIMITS[0] if _WANTS_COMPLETION_TOKENS.search(str(body.get("model"))) else _LIMITS[1]
-        return body | {key: min(tokens, whole(body.get(key)) or tokens) for key in present or [usual]}
+        return body | {key: limited(body.get(key), tokens) for key in present or [usual]}
 
     def read_event(self, answer: Answer, event: Json) -> None:
         for key in ("id", "created", "model"):
@@ -104,8 +110,49 @@ class OpenAIChat(Dialect):
         if _SEARCHES.search(request.model):
             answer.terms["web_searches"] = 1
 
-    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        return openai_style.denial(status, code, message, plain=plain)
+    def message(self, request: Request, text: str) -> Message | None:
+        base = {"id": "chatcmpl-solaris", "created": 0, "model": request.model}
+        usage = openai_style.prompt_completion(0, 0)
+        chunk = base | {"object": "chat.completion.chunk"}
+
+        def choice(delta: Json, finish_reason: str | None) -> Json:
+            return chunk | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+
+        events = [
+            choice({"role": "assistant", "content": ""}, None),
+            choice({"content": text}, None),
+            choice({}, "stop"),
+        ]
+        if request.wants_usage:
+            events.append(chunk | {"choices": [], "usage": usage})
+        whole_message = {"role": "assistant", "content": text, "refusal": None}
+        body = base | {
+            "object": "chat.completion",
+            "choices": [{"index": 0, "message": whole_message, "finish_reason": "stop", "logprobs": None}],
+            "usage": usage,
+        }
+        return Message([*map(said, events), (None, "[DONE]")], body)
+
+    def takes_notice(self, body: Json) -> bool:
+        form = mapping(body.get("response_format")).get("type", "text")
+        return form == "text" and (whole(body.get("n")) or 1) == 1 and not remembers(body)
+
+    def closing(self, answer: Answer, event: Json) -> bool:
+        choices = items(event.get("choices"))
+        ended = [choice for choice in choices if mapping(choice).get("finish_reason") == "stop"]
+        return len(choices) == len(ended) == 1 and bool(answer.text) and not answer.state.get("calls_tools")
+
+    def notice(self, answer: Answer, event: Json, text: str) -> list[Said]:
+        choice = mapping(items(event.get("choices"))[0])
+        index = choice.get("index", 0)
+        delta = mapping(choice.get("delta"))
+        added = {"index": index, "delta": {"content": text}, "finish_reason": None}
+        base = {key: value for key, value in event.items() if key not in {"usage", "x_groq"}}
+        last = event | {"choices": [choice | {"delta": {key: delta[key] for key in delta if key != "content"}}]}
+        content = delta.get("content")
+        if isinstance(content, str) and content:  # some end with their last piece of text
+            added["delta"] = {"content": content + text}
+        return [said(base | {"choices": [added]}), said(last)]
 
     def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> list[Said]:
         state = answer.state
@@ -141,6 +188,9 @@ def _read_text(answer: Answer, message: Json, choice: int) -> None:
     for part in ("refusal", "reasoning_content", "reasoning"):
         if part in message:
             answer.wrote(message[part])
+    if isinstance(message.get("audio"), dict):
+        answer.wrote(message["audio"].get("transcript"))
+        answer.heard(message["audio"].get("data"))
     if message.get("tool_calls") or message.get("function_call"):
         answer.state["calls_tools"] = True
         for position, call in enumerate(objects(message.get("tool_calls"))):

@@ -10,10 +10,12 @@ from solaris_meter.metering.dialects.dialect import (
     MAX_CHOICES,
     Answer,
     Json,
+    Message,
     Request,
     Said,
     deployment,
     items,
+    limited,
     make_request,
     mapping,
     objects,
@@ -28,7 +30,8 @@ class OpenAICompletions(OpenAIChat):
     """`/completions`: chat completions with a prompt in place of messages, and texts in place of deltas."""
 
     name = "openai-completions"
-    paths = re.compile(r"/completions$")
+    conversation = None
+    paths = re.compile(r"/completions$", re.IGNORECASE)
     usage_at = "`usage`, streamed in a last chunk without choices that is asked for"
     source = "https://platform.openai.com/docs/api-reference/completions/object"
 
@@ -38,7 +41,7 @@ class OpenAICompletions(OpenAIChat):
         return make_request(
             body,
             body_bytes,
-            model=body.get("model") or deployment(path),
+            model=deployment(path) or body.get("model"),
             max_output=body.get("max_tokens"),
             choices=min(MAX_CHOICES, (whole(body.get("best_of")) or whole(body.get("n")) or 1) * max(1, many)),
             user=body.get("user"),
@@ -47,7 +50,13 @@ class OpenAICompletions(OpenAIChat):
         )
 
     def limit_output(self, body: Json, tokens: int) -> Json:
-        return body | {"max_tokens": min(tokens, whole(body.get("max_tokens")) or tokens)}
+        return body | {"max_tokens": limited(body.get("max_tokens"), tokens)}
+
+    def message(self, request: Request, text: str) -> Message | None:
+        return None
+
+    def takes_notice(self, body: Json) -> bool:
+        return False
 
     def read_event(self, answer: Answer, event: Json) -> None:
         super().read_event(answer, event)

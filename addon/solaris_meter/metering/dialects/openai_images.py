@@ -10,50 +10,59 @@ from solaris_meter.metering.dialects import openai_style
 from solaris_meter.metering.dialects.dialect import (
     MAX_CHOICES,
     Answer,
-    Dialect,
     Json,
     Request,
     deployment,
     items,
+    kind,
     make_request,
     mapping,
-    whole,
+    number,
 )
 from solaris_meter.metering.prompt import count_attachments
 from solaris_meter.metering.tokens import Prompt
 
+PICTURE_TOKENS = {"low": 272, "medium": 1056, "high": 4160}
+"""Of a square picture (https://platform.openai.com/docs/guides/image-generation#calculating-costs)."""
+DEAREST_PICTURE_TOKENS = 6240
+
 _PAID_IN_TOKENS = re.compile(r"gpt-image|chatgpt-image")
 
 
-class OpenAIImages(Dialect):
+class OpenAIImages(openai_style.OpenAIStyle):
     """`/images/generations`, `/images/edits`, `/images/variations`; edits come as an uploaded form."""
 
     name = "openai-images"
-    paths = re.compile(r"/images/(generations|edits|variations)$")
+    limits_output = False
+    takes_forms = True
+    paths = re.compile(r"/images/(generations|edits|variations)$", re.IGNORECASE)
     usage_at = "`usage`, streamed in `image_generation.completed` and `image_edit.completed`; dall-e: none"
     formula = "IN = input_tokens; OUT = output_tokens; without usage: the pictures in `data`"
     source = "https://platform.openai.com/docs/api-reference/images/object"
 
     def read_request(self, path: str, body: Json, body_bytes: int) -> Request:
-        model = body.get("model") or deployment(path) or "dall-e-2"  # the API's default
+        model = deployment(path) or body.get("model") or "dall-e-2"  # the API's default
         count = min(MAX_CHOICES, number(body.get("n")) or 1)
         return make_request(
             body,
             body_bytes,
             model=model,
             choices=count,
+            max_output=DEAREST_PICTURE_TOKENS if _PAID_IN_TOKENS.search(str(model)) else 1,
             user=body.get("user"),
             images=0 if _PAID_IN_TOKENS.search(str(model)) else count,
             prompt=lambda: Prompt(messages=(), text=str(body.get("prompt") or ""), attachments=count_attachments(body)),
         )
 
     def read_event(self, answer: Answer, event: Json) -> None:
-        if str(event.get("type")).endswith(".completed"):
+        if kind(event).endswith(".partial_image"):
+            answer.ran = True
+        elif kind(event).endswith(".completed"):
             answer.state["pictures"] = answer.state.get("pictures", 0) + 1
             self._read_usage(answer, event)
 
     def is_last(self, event: Json) -> bool:
-        return str(event.get("type")).endswith(".completed")
+        return kind(event).endswith(".completed")
 
     def read_body(self, answer: Answer, body: Json) -> None:
         answer.state["pictures"] = len(items(body.get("data")))
@@ -66,9 +75,10 @@ class OpenAIImages(Dialect):
         if answer.input_tokens is None and answer.output_tokens is None and answer.state.get("pictures"):
             answer.images = answer.state["pictures"]
             answer.input_tokens = answer.output_tokens = 0
-
-    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        return openai_style.denial(status, code, message, plain=plain)
+        if answer.ran and answer.output_tokens is None:
+            # What was shown on the way is nearly the picture.
+            quality = str(answer.terms.get("image_quality"))
+            answer.unseen_tokens = PICTURE_TOKENS.get(quality, PICTURE_TOKENS["medium"]) * request.choices
 
     def _read_usage(self, answer: Answer, holder: Json) -> None:
         usage = mapping(holder.get("usage"))
@@ -78,10 +88,3 @@ class OpenAIImages(Dialect):
         for key, term in (("size", "image_size"), ("quality", "image_quality")):
             if isinstance(holder.get(key), str):
                 answer.terms[term] = holder[key]
-
-
-def number(value: object) -> int | None:
-    """A count as JSON has it, or as a form's field does."""
-    if isinstance(value, str):
-        return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
-    return whole(value)

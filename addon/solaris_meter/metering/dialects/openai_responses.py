@@ -5,23 +5,28 @@ Request and answer: https://platform.openai.com/docs/api-reference/responses; st
 """
 
 import re
-from typing import Any
 
 from solaris_meter.metering.dialects import openai_style
 from solaris_meter.metering.dialects.dialect import (
     Answer,
-    Dialect,
+    Conversation,
     Json,
+    Message,
     Request,
     Said,
     deployment,
+    items,
+    kind,
+    limited,
     make_request,
     mapping,
     objects,
-    said,
+    remembers,
     texts,
     whole,
 )
+from solaris_meter.metering.dialects.openai_images import PICTURE_TOKENS
+from solaris_meter.metering.dialects.openai_responses_writer import ResponseWriter, response_usage
 from solaris_meter.metering.openai_prompt import schema_text
 from solaris_meter.metering.prompt import count_attachments
 from solaris_meter.metering.tokens import Prompt
@@ -32,16 +37,16 @@ _HELD = frozenset({"response.created", "response.queued", "response.in_progress"
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _ARGUMENTS = frozenset({"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"})
 _OURS = frozenset({"function", "custom"})
-_EMPTY: Json = {"type": "output_text", "annotations": [], "logprobs": [], "text": ""}
 _FUNCTION = ("name", "description", "parameters")
-_POLLED = re.compile(r"/responses/(resp_[^/]+)$")
+_POLLED = re.compile(r"/responses/([^/]+)$", re.IGNORECASE)
 
 
-class OpenAIResponses(Dialect):
+class OpenAIResponses(openai_style.OpenAIStyle):
     """`/responses`."""
 
     name = "openai-responses"
-    paths = re.compile(r"/responses(/compact)?$")
+    conversation = Conversation(turns="input")
+    paths = re.compile(r"/responses(/compact)?$", re.IGNORECASE)
     usage_at = (
         "`usage`, streamed in `response.completed`, `.incomplete` and `.failed`; of a background call when polled"
     )
@@ -52,170 +57,147 @@ class OpenAIResponses(Dialect):
         return make_request(
             body,
             body_bytes,
-            model=body.get("model") or deployment(path),
+            model=deployment(path) or body.get("model"),
             max_output=body.get("max_output_tokens"),
             user=body.get("user"),
+            background=body.get("background") is True,
             prompt=lambda: _prompt(body),
         )
 
     def limit_output(self, body: Json, tokens: int) -> Json:
-        return body | {"max_output_tokens": min(tokens, whole(body.get("max_output_tokens")) or tokens)}
+        return body | {"max_output_tokens": limited(body.get("max_output_tokens"), tokens)}
 
     def read_event(self, answer: Answer, event: Json) -> None:
-        kind = event.get("type")
+        named = kind(event)
         number = whole(event.get("sequence_number"))
         if number is not None:
             answer.state["sequence_number"] = number
-        if isinstance(kind, str) and kind.endswith(".delta"):
+        if named.endswith(".delta"):
             # Text, refusals, arguments of tools, code, reasoning; not sound and pictures, whose deltas are base64.
-            if kind in _ARGUMENTS:
+            if named in _ARGUMENTS:
                 answer.called(str(event.get("item_id")), None, event.get("delta"))
-            elif "audio.delta" not in kind and "partial_image" not in kind:
+            elif "audio.delta" not in named:
                 answer.wrote(event.get("delta"))
-        elif kind == "response.output_item.added":
+        elif named == "response.output_item.added":
             item = mapping(event.get("item"))
             answer.state["begun"] = len(answer.text)
-            if item.get("type") in _CALLS:
+            if kind(item) in _CALLS:
                 answer.called(str(item.get("id")), item.get("name"), None)
             answer.state["item"] = event
-        elif kind == "response.content_part.added":
+        elif named == "response.content_part.added":
             answer.state["part"] = event
-        elif kind == "response.output_item.done":
+        elif named == "response.output_item.done":
             answer.state.setdefault("items", []).append(event.get("item"))
             answer.state.pop("item", None)
             answer.state.pop("part", None)
             _read_searches(answer, mapping(event.get("item")))
-        elif kind in _HELD or kind in _LAST:
+        elif named in _HELD or named in _LAST:
             response = mapping(event.get("response"))
             answer.state["response"] = response
+            _read_state(answer, response)
             _read_usage(answer, response)
+        elif named == "response.image_generation_call.partial_image":
+            answer.ran = True
+            answer.unseen_tokens = PICTURE_TOKENS["medium"]
 
     def is_last(self, event: Json) -> bool:
-        return event.get("type") in _LAST
+        return kind(event) in _LAST
 
     def read_body(self, answer: Answer, body: Json) -> None:
-        identity = body.get("id")
-        if body.get("background") is True and body.get("status") in _RUNNING and isinstance(identity, str):
-            answer.polled_as = identity
-            return
+        _read_state(answer, body)
         for item in objects(body.get("output")):
             for text in texts([item.get(key) for key in ("summary", "content")], "text", "refusal"):
                 answer.wrote(text)
-            if item.get("type") in _CALLS:
+            if kind(item) in _CALLS:
                 answer.called(str(item.get("id")), item.get("name"), item.get("arguments") or item.get("input"))
             answer.wrote(item.get("code"))
             _read_searches(answer, item)
         _read_usage(answer, body)
 
-    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
-        return openai_style.denial(status, code, message, plain=plain)
+    def polls(self, path: str) -> str | None:
+        found = _POLLED.search(path)
+        return found[1] if found else None
+
+    def message(self, request: Request, text: str) -> Message | None:
+        response = {
+            "id": "resp_solaris",
+            "object": "response",
+            "created_at": 0,
+            "status": "in_progress",
+            "background": False,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": None,
+            "max_output_tokens": None,
+            "metadata": {},
+            "model": request.model,
+            "output": [],
+            "parallel_tool_calls": True,
+            "previous_response_id": None,
+            "store": False,
+            "temperature": 1.0,
+            "text": {"format": {"type": "text"}},
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": 1.0,
+            "truncation": "disabled",
+            "usage": None,
+        }
+        writer = ResponseWriter(-1, [])
+        writer.add("response.created", response=response)
+        writer.speak(text)
+        done = response | {"status": "completed", "usage": response_usage(0, 0), "output": writer.output}
+        return Message(writer.end("response.completed", done), done)
+
+    def takes_notice(self, body: Json) -> bool:
+        form = mapping(mapping(body.get("text")).get("format")).get("type", "text")
+        return form == "text" and not remembers(body)
+
+    def closing(self, answer: Answer, event: Json) -> bool:
+        ends = event.get("type") == "response.completed" and bool(answer.text) and not answer.calls
+        return ends and "item" not in answer.state
+
+    def notice(self, answer: Answer, event: Json, text: str) -> list[Said]:
+        response = mapping(event.get("response"))
+        output = [item for item in items(response.get("output")) if isinstance(item, dict)]
+        number = whole(event.get("sequence_number"))
+        writer = ResponseWriter(-1 if number is None else number - 1, output)
+        writer.speak(text)
+        return writer.end("response.completed", response)
 
     def ending(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int, *, usage: bool) -> list[Said]:
-        return _Ending(answer, notice, input_tokens, output_tokens).events()
-
-
-def polled(path: str) -> str | None:
-    """The id of the response that a GET on this path asks for, if it does."""
-    found = _POLLED.search(path)
-    return found[1] if found else None
-
-
-class _Ending:
-    """The events that close what is open, in the order in which the API sends them."""
-
-    def __init__(self, answer: Answer, notice: str, input_tokens: int, output_tokens: int) -> None:
-        self._state = answer.state
-        self._open_text = "".join(answer.text[answer.state.get("begun", 0) :])
-        self._notice = notice
-        self._number = answer.state.get("sequence_number", -1)
-        total = input_tokens + output_tokens
-        self._usage = {
-            "input_tokens": input_tokens,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": output_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": total,
-        }
-        self._events: list[Json] = []
-
-    def events(self) -> list[Said]:
-        opened = self._state.get("item")
-        if opened:
-            self._close_item(opened)
-        elif self._notice:
-            self._say(len(self._state.get("items", [])))
-        response = dict(self._state.get("response", {}))
-        response |= {
+        writer = ResponseWriter(answer.state.get("sequence_number", -1), answer.state.get("items", []))
+        opened = answer.state.get("item")
+        if opened is None:
+            if notice:
+                writer.speak(notice, status="incomplete")
+        elif mapping(opened.get("item")).get("type") == "message":
+            begun = "".join(answer.text[answer.state.get("begun", 0) :])
+            writer.close_message(opened, answer.state.get("part"), begun, notice)
+        else:
+            writer.close_item(opened)
+            if notice and mapping(opened.get("item")).get("type") == "reasoning":
+                writer.speak(notice, status="incomplete")
+        ended = {
             "status": "incomplete",
             "incomplete_details": {"reason": "max_output_tokens"},
-            "output": [item for item in self._state.get("items", []) if isinstance(item, dict)],
-            "usage": self._usage,
+            "usage": response_usage(input_tokens, output_tokens),
         }
-        self._add("response.incomplete", response=response)
-        return [said(event, event["type"]) for event in self._events]
-
-    def _add(self, kind: str, **members: Any) -> None:
-        self._number += 1
-        self._events.append({"type": kind, "sequence_number": self._number} | members)
-
-    def _close_item(self, opened: Json) -> None:
-        item, index = mapping(opened.get("item")), opened.get("output_index", 0)
-        if item.get("type") == "message":
-            self._close_text(item, index)
-            return
-        closed = item | {"status": "incomplete"}
-        self._add("response.output_item.done", output_index=index, item=closed)
-        self._state.setdefault("items", []).append(closed)
-        if self._notice and item.get("type") == "reasoning":
-            self._say(index + 1 if isinstance(index, int) else 1)
-
-    def _close_text(self, item: Json, index: Any) -> None:
-        opened = self._state.get("part")
-        place = {"item_id": item.get("id"), "output_index": index, "content_index": 0}
-        if opened is not None and mapping(opened.get("part")).get("type") != "output_text":
-            self._finish_message(item, index, [])  # a refusal takes no notice
-            return
-        if opened is not None:
-            place["content_index"] = opened.get("content_index", 0)
-        elif self._notice:
-            self._add("response.content_part.added", **place, part=_EMPTY)
-        else:
-            self._finish_message(item, index, [])
-            return
-        if self._notice:
-            self._add("response.output_text.delta", **place, delta=self._notice, logprobs=[])
-        self._finish_text(item, place, self._open_text + self._notice)
-
-    def _finish_text(self, item: Json, place: Json, text: str) -> None:
-        part = _EMPTY | {"text": text}
-        self._add("response.output_text.done", **place, text=text, logprobs=[])
-        self._add("response.content_part.done", **place, part=part)
-        self._finish_message(item, place["output_index"], [part])
-
-    def _finish_message(self, item: Json, index: Any, content: list[Json]) -> None:
-        closed = item | {"status": "incomplete", "content": content}
-        self._add("response.output_item.done", output_index=index, item=closed)
-        self._state.setdefault("items", []).append(closed)
-
-    def _say(self, index: int) -> None:
-        """A message of its own with the notice."""
-        item: Json = {
-            "id": "msg_solaris",
-            "type": "message",
-            "role": "assistant",
-            "status": "in_progress",
-            "content": [],
-        }
-        place = {"item_id": item["id"], "output_index": index, "content_index": 0}
-        self._add("response.output_item.added", output_index=index, item=item)
-        self._add("response.content_part.added", **place, part=_EMPTY)
-        self._add("response.output_text.delta", **place, delta=self._notice, logprobs=[])
-        self._finish_text(item, place, self._notice)
+        return writer.end("response.incomplete", answer.state.get("response", {}) | ended)
 
 
 def _read_searches(answer: Answer, item: Json) -> None:
     if item.get("type") == "web_search_call":
         answer.terms["web_searches"] = answer.terms.get("web_searches", 0) + 1
+
+
+def _read_state(answer: Answer, response: Json) -> None:
+    """What a caller may ask for later, and whether it is still being made."""
+    identity, status = response.get("id"), response.get("status")
+    if isinstance(identity, str) and identity:
+        answer.polled_as = identity
+    if isinstance(status, str):
+        answer.final = status not in _RUNNING
 
 
 def _read_usage(answer: Answer, response: Json) -> None:
@@ -248,7 +230,7 @@ def _prompt(body: Json) -> Prompt:
         schema=schema_text(form.get("name"), form.get("description"), form["schema"]) if form.get("schema") else "",
         attachments=count_attachments(body),
         choice=forced if isinstance(forced, str) else "",
-        opaque=any(tool.get("type") not in _OURS for tool in tools) or body.get("previous_response_id") is not None,
+        opaque=any(kind(tool) not in _OURS for tool in tools) or body.get("previous_response_id") is not None,
         surface="responses",
     )
 
@@ -256,11 +238,11 @@ def _prompt(body: Json) -> Prompt:
 def _message(item: Json) -> Json:
     """An item of the input as a message."""
     call = item.get("call_id")
-    if item.get("type") in _CALLS:
+    if kind(item) in _CALLS:
         arguments = item.get("arguments", item.get("input"))
         function = {"name": str(item.get("name") or ""), "arguments": _text(arguments)}
         return {"role": "assistant", "content": "", "tool_calls": [{"id": call, "function": function}]}
-    if isinstance(item.get("type"), str) and item["type"].endswith("_call_output"):
+    if kind(item).endswith("_call_output"):
         return {"role": "tool", "tool_call_id": call, "content": _text(item.get("output"))}
     role = item.get("role")
     content = _text([item.get("content"), item.get("summary")])

@@ -2,16 +2,18 @@
 
 from typing import Any, TypeGuard
 
-from solaris_meter.metering.dialects.dialect import Answer, Json, for_librechat, mapping, whole
+from solaris_meter.metering.dialects.dialect import Answer, Dialect, Json, for_librechat, mapping, whole
 
 _TYPES = {401: "authentication_error", 503: "server_error", 400: "invalid_request_error"}
 _USD_PER_TICK = 1e-10  # xAI: https://docs.x.ai/docs/guides/cost-tracking
 
 
-def denial(status: int, code: str, message: str, *, plain: bool) -> Json:
-    """The error object of OpenAI style (https://platform.openai.com/docs/guides/error-codes)."""
-    text = message if plain else for_librechat(message)
-    return {"error": {"message": text, "type": _TYPES.get(status, code), "code": code, "param": None}}
+class OpenAIStyle(Dialect):
+    """A dialect that refuses as OpenAI does (https://platform.openai.com/docs/guides/error-codes)."""
+
+    def denial(self, status: int, code: str, message: str, *, plain: bool) -> Json:
+        text = message if plain else for_librechat(message)
+        return {"error": {"message": text, "type": _TYPES.get(status, code), "code": code, "param": None}}
 
 
 def read_prompt_completion(answer: Answer, usage: Json) -> None:

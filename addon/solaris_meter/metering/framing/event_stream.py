@@ -23,22 +23,34 @@ class EventStream(Framing):
     """`data` is a JSON object with one member: the message's type and its payload, as the API's model has it."""
 
     def _cut(self) -> list[Event]:
-        events = []
+        events: list[Event] = []
         start = 0
         while len(self._buffer) - start >= _PRELUDE.size:
-            total, head, crc = _PRELUDE.unpack_from(self._buffer, start)
-            if not _LEAST_BYTES + head <= total <= MAX_EVENT_BYTES:
-                raise ValueError(f"a message of {total} bytes with {head} bytes of headers")
-            if zlib.crc32(self._buffer[start : start + 8]) != crc:
-                raise ValueError("a message whose beginning has another checksum")
-            if len(self._buffer) - start < total:
+            try:
+                event = self._message(start)
+            except ValueError:
+                if events:
+                    break  # what came before is read first
+                raise
+            if event is None:
                 break
-            raw = bytes(self._buffer[start : start + total])
-            events.append(Event(raw, _data(raw, head)))
-            start += total
+            events.append(event)
+            start += len(event.raw)
         if start:
             del self._buffer[:start]
         return events
+
+    def _message(self, start: int) -> Event | None:
+        """The message that begins there; None where it is not there yet. Raises ValueError."""
+        total, head, crc = _PRELUDE.unpack_from(self._buffer, start)
+        if not _LEAST_BYTES + head <= total <= MAX_EVENT_BYTES:
+            raise ValueError(f"a message of {total} bytes with {head} bytes of headers")
+        if zlib.crc32(self._buffer[start : start + 8]) != crc:
+            raise ValueError("a message whose beginning has another checksum")
+        if len(self._buffer) - start < total:
+            return None
+        raw = bytes(self._buffer[start : start + total])
+        return Event(raw, _data(raw, head))
 
     def flush(self) -> list[Event]:
         """A message that was cut short says nothing."""

@@ -29,7 +29,8 @@ class Framing(ABC):
         """The events that these bytes complete. Raises ValueError for a stream that is not of this framing."""
         self._buffer += data
         events = self._cut()
-        if len(self._buffer) > MAX_EVENT_BYTES:
+        # What came before the fault is read first: it is told with the next bytes.
+        if not events and len(self._buffer) > MAX_EVENT_BYTES:
             raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
         return events
 

@@ -63,7 +63,8 @@ class JsonArray(Framing):
         return [Event(rest, None)] if rest else []
 
     def encode(self, name: str | None, payload: str) -> bytes:
-        return (b",\n" if self._passed else b"[") + payload.encode()
+        before, self._passed = b",\n" if self._passed else b"[", True
+        return before + payload.encode()
 
     def end(self) -> bytes:
         return b"]"

@@ -208,3 +208,18 @@ def test_keys_without_effect_are_reported_only_when_they_were_changed(load):
     assert without_effect(load("")) == []
     changed = load("[web]\nsecret = 'x'\n[chat]\ncommands = ['/tokens']\n[alerts]\nthresholds = [50]\n")
     assert without_effect(changed) == ["chat.commands", "web"]
+
+
+def test_a_channel_that_is_no_url_is_refused_and_its_secrets_are_not_told(load):
+    with pytest.raises(SettingsError, match=r"alerts\.channels: slack://\*\*\*\* holds a space") as refused:
+        load('[alerts]\nchannels = ["mailto://a:b@example.com", "slack://s3same/ s3same"]\n')
+    assert "s3same" not in str(refused.value)
+
+
+def test_a_channel_that_is_written_twice_is_one(load):
+    url = "mailto://a:b@example.com?to={email}"
+    settings = load(f'[alerts]\nchannels = ["{url}", "{url}", "slack://a/b/c"]\n')
+    assert [channel.name for channel in settings.alerts.parsed_channels] == [
+        "mailto://example.com?to={email}",
+        "slack://****",
+    ]

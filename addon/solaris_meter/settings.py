@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
+from solaris_meter.channels import Channel, parse_channel
 from solaris_meter.errors import SettingsError
 from solaris_meter.models import Overdraft
 
@@ -106,15 +107,21 @@ class Price(_Table, frozen=True, kw_only=True):
 
 
 class Alerts(_Table, frozen=True, kw_only=True):
-    """`thresholds`: percentages of the limit whose crossing is recorded, once per period."""
+    """`thresholds`: percentages of the limit whose crossing is recorded, once per period. `channels`: Apprise URLs."""
 
     thresholds: tuple[Percent, ...] = (80, 95)
     in_chat: bool = True
     channels: tuple[str, ...] = ()
 
+    @property
+    def parsed_channels(self) -> tuple[Channel, ...]:
+        """The channels, each once."""
+        return tuple({channel.id: channel for channel in map(parse_channel, self.channels)}.values())
+
 
 class Denial(_Table, frozen=True, kw_only=True):
-    """The HTTP status of a refusal for lack of tokens: `http_429` (default) or `http_402`."""
+    """How a refusal for lack of tokens is told: with the HTTP status 429 or 402, or, where a person reads along (a
+    streamed chat), as an answer of the assistant; everything else is a 429 then."""
 
     mode: Literal["http_429", "http_402", "assistant_message"] = "http_429"
 
@@ -133,7 +140,8 @@ class Purchase(_Table, frozen=True, kw_only=True):
 
 
 class Locale(_Table, frozen=True, kw_only=True):
-    """The language of what people read in the chat."""
+    """The language of what people read; `messages` names a TOML file whose texts replace single ones of ours, relative
+    to where the sidecar starts."""
 
     language: Literal["pt-BR", "en"] = "pt-BR"
     messages: str = ""
@@ -186,7 +194,7 @@ class Settings(_Table, frozen=True, kw_only=True):
         return DEFAULT_ROUTES | self.routes
 
 
-NOT_BUILT_YET = ("alerts.in_chat", "alerts.channels", "chat.commands", "locale.messages", "web", "observe")
+NOT_BUILT_YET = ("web", "observe")
 """Keys of the design that are read but change nothing in this version; `without_effect` reports the ones in use."""
 
 _SPECIAL = {"SOLARIS_CONFIG"}  # the path of the settings file
@@ -302,8 +310,11 @@ def _check(settings: Settings, where: str) -> None:
             raise SettingsError(
                 f"{where}: routes: {name!r} cannot be a path segment; use letters, digits, '.', '_', '-'"
             )
-    if settings.denial.mode == "assistant_message":
-        raise SettingsError(f"{where}: denial.mode: 'assistant_message' is not built yet; use 'http_429' or 'http_402'")
+    for url in settings.alerts.channels:
+        try:
+            parse_channel(url)
+        except ValueError as error:
+            raise SettingsError(f"{where}: alerts.channels: {error}") from None  # the URL holds secrets
 
 
 def _is_base_url(url: str) -> bool:

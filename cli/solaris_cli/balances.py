@@ -132,6 +132,7 @@ def credit(
             paid=paid,
             note=note or (f"paid {paid}" if paid else None),
             reference=reference,
+            channels=context.settings.alerts.parsed_channels,
         )
     _print_applied(applied, as_json)
 

@@ -7,10 +7,11 @@ from typing import Literal
 
 import click
 
+from solaris_cli import alerts
 from solaris_cli.context import Context, json_option, pass_context
 from solaris_cli.output import print_json
 from solaris_meter.errors import SolarisError
-from solaris_meter.ledger import check, plans
+from solaris_meter.ledger import check, outbox, plans
 from solaris_meter.settings import without_effect
 
 MIN_KEY_LENGTH = 16
@@ -59,7 +60,14 @@ def _examine(context: Context) -> Iterator[Finding]:
         yield Finding("fault", "settings", str(error), "correct that line; nothing starts until then")
         return
     yield Finding("ok", "settings", str(context.config or "defaults (no solaris.toml)"))
-    examinations: tuple[Callable[[Context], Iterator[Finding]], ...] = (_key, _effects, _purchase, _clock, _ledger)
+    examinations: tuple[Callable[[Context], Iterator[Finding]], ...] = (
+        _key,
+        _effects,
+        _purchase,
+        _clock,
+        _ledger,
+        _channels,
+    )
     for examine in examinations:
         yield from examine(context)
     yield Finding("ok", "routes", ", ".join(sorted(settings.all_routes)))
@@ -127,3 +135,26 @@ def _ledger(context: Context) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "accounts.default_plan", f"{plan}: {known[plan].tokens:,} tokens per {known[plan].period}")
+
+
+def _channels(context: Context) -> Iterator[Finding]:
+    channels = context.settings.alerts.parsed_channels
+    for found in alerts.ask_channels(context, "check") if channels else ():
+        if found["ok"]:
+            yield Finding("ok", "alerts.channels", found["channel"])
+        else:
+            text = f"{found['channel']}: {found['error']}"
+            yield Finding("fault", "alerts.channels", text, "correct it: the sidecar does not start until then")
+    try:
+        with context.reading() as tx:
+            known = {channel.id for channel in channels}
+            dead = len(outbox.messages(tx, "dead"))
+            lost = sum(message.channel_id not in known for message in outbox.messages(tx, "pending"))
+    except SolarisError:
+        return  # `_ledger` says so
+    if dead:
+        remedy = "solaris-cli alerts list --state dead; solaris-cli alerts resend --dead"
+        yield Finding("warning", "alerts", f"{dead} could not be sent", remedy)
+    if lost:
+        text = f"{lost} wait for channels that are not in alerts.channels any more"
+        yield Finding("warning", "alerts", text, "solaris-cli alerts list --state pending; put the channels back")

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from solaris_cli import balances, database, doctor, ledger, plans, rates, sidecar, users
+from solaris_cli import alerts, balances, database, doctor, ledger, messages, plans, rates, sidecar, users
 from solaris_cli.context import Context
 from solaris_meter import __version__
 from solaris_meter.errors import SolarisError
@@ -54,6 +54,8 @@ for command in (
     plans.plans,
     rates.rates,
     users.users,
+    alerts.alerts,
+    messages.messages,
     ledger.ledger,
     database.db,
 ):

@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
+from solaris_cli import alerts
 from solaris_cli.context import Context, json_option, pass_context
 from solaris_cli.output import print_fields, print_json, print_rows
-from solaris_meter.ledger import accounts, entries, plans, renewals, reports
+from solaris_meter.ledger import accounts, entries, outbox, plans, renewals, reports
 from solaris_meter.ledger.accounts import Account, NewAccount
 from solaris_meter.models import Status
 from solaris_meter.periods import to_iso
@@ -133,6 +134,7 @@ def users_export(context: Context, user: str) -> None:
             "balance": reports.balance(tx, account),
             "entries": [reports.entry(line) for line in entries.of_account(tx, account, limit=-1)],
             "usage": reports.usage_events(tx, account.id),
+            "alerts": [alerts.as_dict(message) for message in outbox.messages(tx, account_id=account.id)],
         }
     print_json(exported)
 
@@ -162,7 +164,10 @@ def users_erase(context: Context, user: str, yes: bool, as_json: bool) -> None:
 def _set_status(context: Context, user: str, status: Status, as_json: bool) -> None:
     with context.writing() as tx:
         account = accounts.find(tx, user)
-        accounts.set_status(tx, account, status)
+        if status == "blocked":
+            accounts.block(tx, account, context.now_ms(), context.settings.alerts.parsed_channels)
+        else:
+            accounts.set_status(tx, account, status)
     if as_json:
         print_json({"user": account.user, "status": status})
     else:

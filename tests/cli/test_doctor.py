@@ -78,9 +78,9 @@ def test_nowhere_to_buy_is_a_warning(examine, key, level):
 
 
 def test_settings_without_an_effect_are_warnings(examine):
-    more = '[alerts]\nchannels = ["mailto://x"]\n[web]\nsecret = "x"\n[locale]\nlanguage = "en"\n'
+    more = '[web]\nsecret = "x"\n[locale]\nlanguage = "en"\n'
     code, found = examine(HEALTHY + more)
-    assert (code, levels(found)) == (0, {"alerts.channels": "warning", "web": "warning"})
+    assert (code, levels(found)) == (0, {"web": "warning"})
 
 
 def test_a_default_plan_that_is_missing_is_a_fault(examine):

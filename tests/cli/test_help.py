@@ -35,6 +35,11 @@ SAMPLES = {
     "users unblock": ["ana"],
     "users rename": ["ana", "anna"],
     "users erase": ["ana", "--yes"],
+    "alerts list": [],
+    "alerts resend": ["--dead"],
+    "alerts test": [],
+    "messages show": [],
+    "messages check": [],
     "ledger check": [],
     "ledger holds": [],
     "ledger release": ["running"],
@@ -132,7 +137,7 @@ def test_help_lists_every_command(empty_cli):
     assert [name for name in main.commands if f"\n  {name} " not in shown] == []
 
 
-@pytest.mark.parametrize("group", ["ledger", "db"])
+@pytest.mark.parametrize("group", ["messages", "ledger", "db"])
 def test_a_group_alone_shows_its_help(empty_cli, group):
     result = empty_cli.run(group)
     assert result.exit_code == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from solaris_meter.channels import Channel
 from solaris_meter.ledger import accounts, check, credits, grants, plans, rates, renewals, reservations
 from solaris_meter.ledger.accounts import Account, NewAccount
 from solaris_meter.ledger.check import Report
@@ -93,6 +94,7 @@ class Books:
         self.tx: Connection = self.engine.connect()
         self.new = NewAccount("livre", ZONE)
         self.thresholds: Sequence[int] = (80, 95)
+        self.channels: Sequence[Channel] = ()
         self.plan("livre", 0, period="none")
 
     def close(self) -> None:
@@ -121,7 +123,7 @@ class Books:
         self.give(tokens, user, now=now)
 
     def give(self, amount: int, user: str = "ana", kind: Any = "bonus", now: int = NOON, **rest: Any) -> Applied:
-        return self.run(lambda tx: credits.give(tx, user, kind, amount, now, **rest))
+        return self.run(lambda tx: credits.give(tx, user, kind, amount, now, **{"channels": self.channels, **rest}))
 
     def take(self, amount: int, user: str = "ana", now: int = NOON, **rest: Any) -> Applied:
         return self.run(lambda tx: credits.take(tx, user, amount, now, **{"note": "correction", **rest}))
@@ -135,8 +137,8 @@ class Books:
 
         return self.run(operation)
 
-    def block(self, user: str = "ana") -> None:
-        self.run(lambda tx: accounts.set_status(tx, accounts.get(tx, user), "blocked"))
+    def block(self, user: str = "ana", now: int = NOON) -> None:
+        self.run(lambda tx: accounts.block(tx, accounts.get(tx, user), now, self.channels))
 
     def reserve(self, reservation: str, user: str = "ana", now: int = NOON, **rest: Any) -> Decision:
         wanted = ask(reservation, user, **{"expires": now + LIFE, **rest})
@@ -156,21 +158,23 @@ class Books:
 
     def end(self, reservation: str, how: Outcome | Usage, now: int = NOON) -> Settled:
         ended = Outcome(how, 200, interrupted=False, duration_ms=1500) if isinstance(how, Usage) else how
-        return self.run(lambda tx: reservations.settle(tx, reservation, ended, self.thresholds, now))
+        return self.run(lambda tx: reservations.settle(tx, reservation, ended, self.thresholds, now, self.channels))
 
     def void(self, reservation: str, now: int = NOON) -> Standing | None:
         return self.run(lambda tx: reservations.void(tx, reservation, now))
 
     def recover(self, now: int = NOON, alive: Sequence[str] = ("here",), keep: Sequence[str] = ()) -> list[str]:
         return self.run(
-            lambda tx: reservations.recover(tx, "here", keep, lambda owner: owner in alive, self.thresholds, now)
+            lambda tx: reservations.recover(
+                tx, "here", keep, lambda owner: owner in alive, self.thresholds, now, self.channels
+            )
         )
 
     def spend(self, tokens: int, user: str = "ana", now: int = NOON) -> Settled:
         """A whole call of `tokens`, whatever is available."""
         call = ask(f"call-{self.count('reservations')}", user, expires=now + LIFE)
         return self.run(
-            lambda tx: reservations.bill(tx, call, outcome(tokens), self.new, self.thresholds, now, now),
+            lambda tx: reservations.bill(tx, call, outcome(tokens), self.new, self.thresholds, now, now, self.channels),
         )
 
     def account(self, user: str = "ana") -> Account:
@@ -205,7 +209,7 @@ class Books:
         """Everything there is, to see that something changed nothing."""
         tables = [
             *("plans", "accounts", "grants", "reservations", "usage_events", "entries", "postings", "alerts"),
-            *("rates", "audits"),
+            *("rates", "audits", "outbox"),
         ]
         return {table: [tuple(row) for row in self.tx.rows(f"SELECT * FROM {table}")] for table in tables}
 

@@ -121,6 +121,22 @@ SCHEMA = {
         "note TEXT",
     ],
     "audits": ["usage_event_id TEXT", "counted_input INTEGER", "counted_output INTEGER"],
+    "outbox": [
+        "id INTEGER",
+        "key TEXT",
+        "account_id INTEGER",
+        "event TEXT",
+        "channel_id TEXT",
+        "channel TEXT",
+        "recipient TEXT",
+        "state TEXT",
+        "tries INTEGER",
+        "next_try_at_ms INTEGER",
+        "last_error TEXT",
+        "lease_owner TEXT",
+        "lease_expires_at_ms INTEGER",
+        "sent_at_ms INTEGER",
+    ],
 }
 
 INDEXES = {
@@ -135,11 +151,13 @@ INDEXES = {
     "postings_by_entry",
     "postings_by_grant",
     "rates_by_pattern",
+    "pending_outbox",
+    "outbox_by_account",
 }
 
 TRIGGERS = {"entries_keep", "entries_stay", "postings_keep", "postings_stay", "rates_keep", "rates_stay"}
 
-STEPS = ["m001_ledger", "m002_rates"]
+STEPS = ["m001_ledger", "m002_rates", "m003_outbox"]
 
 FIRST_VERSION = f"""\
 INSERT INTO plans (name, tokens, period, anchor, rollover_max, created_at_ms)
@@ -250,6 +268,12 @@ def test_history_cannot_be_changed(books, statement):
         "INSERT INTO audits VALUES ('none such', 1, 1)",
         "INSERT INTO audits SELECT id, -1, NULL FROM usage_events",
         "INSERT INTO audits SELECT id, 1, -1 FROM usage_events",
+        "INSERT INTO outbox VALUES (1, '', 1, '{}', 'a', 'a', NULL, 'pending', 0, 0, NULL, NULL, NULL, NULL)",
+        "INSERT INTO outbox VALUES (1, 'k', 99, '{}', 'a', 'a', NULL, 'pending', 0, 0, NULL, NULL, NULL, NULL)",
+        "INSERT INTO outbox VALUES (1, 'k', 1, '{}', 'a', 'a', NULL, 'lost', 0, 0, NULL, NULL, NULL, NULL)",
+        "INSERT INTO outbox VALUES (1, 'k', 1, '{}', 'a', 'a', NULL, 'sent', 1, 0, NULL, NULL, NULL, NULL)",
+        "INSERT INTO outbox VALUES (1, 'k', 1, '{}', 'a', 'a', NULL, 'dead', 1, 0, NULL, 'me', 1, NULL)",
+        "INSERT INTO outbox VALUES (1, 'k', 1, '{}', 'a', 'a', NULL, 'pending', 1, 0, NULL, 'me', NULL, NULL)",
     ],
 )
 def test_the_schema_refuses_what_cannot_be(books, statement):

@@ -26,9 +26,9 @@ Time. The clock is an argument (`now_ms`, UTC milliseconds). A period is issued 
 What it does not own: HTTP, texts, models and what providers take for them (a cost is handed in), threads (except
 `writer`), the clock.
 
-Modules, from the bottom: `database` and `migrations` (the engine), `plans`, `accounts` and `rates` (rows), `entries`
-(append and post), `grants` (issue, burn, expire), `renewals` (what falls due), `credits` (tokens by hand), `alerts`,
-`reservations` (reserve, extend, settle, void, recover), `audits` (counts beside reports), `reports` and `check` (read
-only), `writer` (the thread that commits groups), `journal` (settlements that the database could not take), `ledger`
-(all of it, as a running process uses it).
+Modules, from the bottom: `database` and `migrations` (the engine), `outbox` (alerts that must leave), `plans`,
+`accounts` and `rates` (rows), `entries` (append and post), `grants` (issue, burn, expire), `renewals` (what falls due),
+`credits` (tokens by hand), `alerts`, `reservations` (reserve, extend, settle, void, recover), `audits` (counts beside
+reports), `reports` and `check` (read only), `writer` (the thread that commits groups), `journal` (settlements that the
+database could not take), `ledger` (all of it, as a running process uses it).
 """

@@ -1,11 +1,14 @@
 """Account rows: one per user, each the lock of everything that happens to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from solaris_meter.channels import Channel
 from solaris_meter.errors import Conflict, LedgerError, UnknownName
-from solaris_meter.ledger import plans
+from solaris_meter.ledger import outbox, plans
 from solaris_meter.ledger.database import Connection, Row
+from solaris_meter.ledger.outbox import Event
 from solaris_meter.models import Standing, Status
 from solaris_meter.periods import Period, period_at
 
@@ -168,6 +171,16 @@ def set_status(tx: Connection, account: Account, status: Status) -> None:
     tx.execute("UPDATE accounts SET status = :status WHERE id = :id", status=status, id=account.id)
 
 
+def block(tx: Connection, account: Account, now_ms: int, channels: Sequence[Channel] = ()) -> None:
+    """Block the account, and tell the channels where it was not blocked before."""
+    row = tx.row(
+        "UPDATE accounts SET status = 'blocked' WHERE id = :id AND status <> 'blocked' RETURNING *", id=account.id
+    )
+    if row is not None:
+        event = Event("blocked", now_ms, Account.from_row(row).standing)
+        outbox.put(tx, account.id, event, str(now_ms), channels)
+
+
 def rename(tx: Connection, account: Account, user: str) -> None:
     """Give the account another user id; its history goes with it. Raises Conflict where the id is taken."""
     if not user.strip() or len(user) > MAX_USER_LENGTH:
@@ -188,4 +201,5 @@ def erase(tx: Connection, account: Account) -> str:
         id=account.id,
     )
     tx.execute("UPDATE reservations SET conversation = NULL WHERE account_id = :id", id=account.id)
+    outbox.forget(tx, account.id)
     return anonymous

@@ -1,10 +1,13 @@
 """Alerts: an account crossed a threshold of its limit; once per threshold and period, as part of the settlement."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from solaris_meter.channels import Channel
+from solaris_meter.ledger import outbox
 from solaris_meter.ledger.accounts import Account
 from solaris_meter.ledger.database import Connection
+from solaris_meter.ledger.outbox import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +19,17 @@ class Alert:
 
 
 def record(
-    tx: Connection, account: Account, thresholds: Iterable[int], usage_event_id: str, now_ms: int
+    tx: Connection,
+    account: Account,
+    thresholds: Iterable[int],
+    usage_event_id: str,
+    now_ms: int,
+    channels: Sequence[Channel] = (),
 ) -> tuple[int, ...]:
-    """Record each threshold that the account has reached and that was not recorded in this period; the new ones."""
+    """Record each threshold that the account has reached and that was not recorded in this period; the new ones.
+
+    The channels are told of the highest only, and of none that is below one they were told of before.
+    """
     standing = account.standing
     new = []
     for threshold in sorted(thresholds):
@@ -33,7 +44,12 @@ def record(
             now=now_ms,
             event=usage_event_id,
         )
-    return tuple(row["threshold"] for row in new)
+    crossed = tuple(row["threshold"] for row in new)
+    if crossed and channels and crossed[-1] == of_period(tx, account)[-1].threshold:
+        highest = crossed[-1]
+        event = Event("exhausted" if highest == 100 else "threshold", now_ms, standing, threshold=highest)
+        outbox.put(tx, account.id, event, f"{account.period.start_ms}:{highest}", channels)
+    return crossed
 
 
 def of_period(tx: Connection, account: Account) -> list[Alert]:

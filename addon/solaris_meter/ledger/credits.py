@@ -1,13 +1,16 @@
 """Tokens that a person gives, sells or takes back: bonus, credit, debit. Each is one entry with an idempotency key."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from solaris_meter.amounts import Money
+from solaris_meter.channels import Channel
 from solaris_meter.errors import Conflict, LedgerError
-from solaris_meter.ledger import entries, grants, renewals
+from solaris_meter.ledger import entries, grants, outbox, renewals
 from solaris_meter.ledger.database import Connection
 from solaris_meter.ledger.entries import Entry
+from solaris_meter.ledger.outbox import Event
 from solaris_meter.models import Standing
 from solaris_meter.periods import to_iso
 
@@ -32,8 +35,9 @@ def give(
     paid: Money | None = None,
     reference: str | None = None,
     note: str | None = None,
+    channels: Sequence[Channel] = (),
 ) -> Applied:
-    """Grant `amount` tokens to an existing account; its debt is paid first.
+    """Grant `amount` tokens to an existing account; its debt is paid first. The channels are told of a credit.
 
     The same `reference` again changes nothing and says so. Raises UnknownName, Conflict where the reference was used
     for something else, LedgerError for an expiry that has passed.
@@ -52,6 +56,11 @@ def give(
         tx, account, kind, amount, now_ms, expires_at_ms=expires_at_ms, paid=paid, reference=reference, note=note
     )
     assert entry is not None
+    if kind == "credit":
+        event = Event(
+            "credited", now_ms, account.standing, amount=amount, paid=str(paid) if paid else None, entry=entry.id
+        )
+        outbox.put(tx, account.id, event, str(entry.id), channels)
     return Applied(entry, account.standing, repeated=False)
 
 

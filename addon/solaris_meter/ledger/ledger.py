@@ -3,26 +3,39 @@
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 
-from solaris_meter.ledger import audits, reservations
+from solaris_meter.channels import Channel
+from solaris_meter.ledger import audits, overview, reservations
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import Engine
 from solaris_meter.ledger.journal import Journal, Unsettled
+from solaris_meter.ledger.overview import Overview
 from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Settled
 from solaris_meter.ledger.writer import Writer
-from solaris_meter.models import Standing
+from solaris_meter.models import Caller, Standing, Usage
 
 RESERVATION_LIFE_MS = 120_000
 """How long a reservation lives without being renewed or extended; six times the interval of renewal."""
 
 
 class Ledger:
-    """One process's hold on a ledger. `owner` is the process's name on its reservations, unique for ever."""
+    """One process's hold on a ledger. `owner` is the process's name on its reservations, unique for ever.
 
-    def __init__(self, engine: Engine, owner: str, new: NewAccount, thresholds: Sequence[int]) -> None:
+    Alerts are written for each of the `channels`; delivering them is somebody else's work.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        owner: str,
+        new: NewAccount,
+        thresholds: Sequence[int],
+        channels: Sequence[Channel] = (),
+    ) -> None:
         self.owner = owner
         self._engine = engine
         self._new = new
         self._thresholds = tuple(thresholds)
+        self._channels = tuple(channels)
         self._writer = Writer(engine)
         self._journal = Journal(engine.journal)
 
@@ -40,7 +53,17 @@ class Ledger:
 
     def reserve(self, ask: Ask, now_ms: int) -> "Future[Decision]":
         """See `reservations.reserve`."""
-        return self._writer.submit(lambda tx: reservations.reserve(tx, ask, self._new, now_ms))
+        return self._writer.submit(lambda tx: reservations.reserve(tx, ask, self._new, now_ms, self._thresholds))
+
+    def claim_notice(self, reservation_id: str, usage: Usage, now_ms: int) -> "Future[tuple[int, Standing] | None]":
+        """See `reservations.claim_notice`."""
+        return self._writer.submit(
+            lambda tx: reservations.claim_notice(tx, reservation_id, usage, self._thresholds, now_ms)
+        )
+
+    def overview(self, caller: Caller, now_ms: int) -> "Future[Overview]":
+        """See `overview.of_caller`."""
+        return self._writer.submit(lambda tx: overview.of_caller(tx, caller, self._new, now_ms))
 
     def extend(self, reservation_id: str, tokens: int, now_ms: int) -> "Future[int]":
         """See `reservations.extend`."""
@@ -50,14 +73,14 @@ class Ledger:
     def settle(self, reservation_id: str, outcome: Outcome, now_ms: int) -> "Future[Settled]":
         """See `reservations.settle`."""
         return self._writer.submit(
-            lambda tx: reservations.settle(tx, reservation_id, outcome, self._thresholds, now_ms)
+            lambda tx: reservations.settle(tx, reservation_id, outcome, self._thresholds, now_ms, self._channels)
         )
 
     def bill(self, call: Unsettled, now_ms: int) -> "Future[Settled]":
         """See `reservations.bill`."""
         return self._writer.submit(
             lambda tx: reservations.bill(
-                tx, call.ask, call.outcome, self._new, self._thresholds, call.opened_ms, now_ms
+                tx, call.ask, call.outcome, self._new, self._thresholds, call.opened_ms, now_ms, self._channels
             )
         )
 
@@ -76,7 +99,9 @@ class Ledger:
     def recover(self, running: Collection[str], now_ms: int) -> "Future[list[str]]":
         """See `reservations.recover`; `running` are this process's own calls."""
         return self._writer.submit(
-            lambda tx: reservations.recover(tx, self.owner, running, self._engine.is_alive, self._thresholds, now_ms)
+            lambda tx: reservations.recover(
+                tx, self.owner, running, self._engine.is_alive, self._thresholds, now_ms, self._channels
+            )
         )
 
     def audit(self, usage_event_id: str, counted_input: int, counted_output: int | None) -> "Future[bool]":

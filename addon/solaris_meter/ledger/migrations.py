@@ -22,6 +22,20 @@ def m002_rates(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@steps()
+def m003_outbox(db: Database) -> None:
+    """Alerts that must leave."""
+    for statement in _M003.split("\n\n"):
+        db.conn.execute(statement)
+
+
+@steps()
+def m004_notices(db: Database) -> None:
+    """What people were told in the chat."""
+    for statement in _M004.split("\n\n"):
+        db.conn.execute(statement)
+
+
 def pending(db: Database) -> list[str]:
     """The names of the steps that this database lacks."""
     return [step.name for step in steps.pending(db)]
@@ -222,4 +236,39 @@ CREATE TABLE audits (
     usage_event_id TEXT PRIMARY KEY REFERENCES usage_events (id),
     counted_input INTEGER NOT NULL CHECK (counted_input >= 0),
     counted_output INTEGER CHECK (counted_output >= 0)
+) STRICT"""
+
+_M003 = """\
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE CHECK (key <> ''),
+    account_id INTEGER NOT NULL REFERENCES accounts (id),
+    event TEXT NOT NULL,
+    channel_id TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    recipient TEXT CHECK (recipient <> ''),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'dead')),
+    tries INTEGER NOT NULL CHECK (tries >= 0),
+    next_try_at_ms INTEGER NOT NULL,
+    last_error TEXT,
+    lease_owner TEXT,
+    lease_expires_at_ms INTEGER,
+    sent_at_ms INTEGER,
+    CHECK ((lease_owner IS NULL) = (lease_expires_at_ms IS NULL)),
+    CHECK (lease_owner IS NULL OR state = 'pending'),
+    CHECK ((sent_at_ms IS NOT NULL) = (state = 'sent'))
+) STRICT
+
+CREATE INDEX pending_outbox ON outbox (next_try_at_ms, id) WHERE state = 'pending'
+
+CREATE INDEX outbox_by_account ON outbox (account_id)"""
+
+_M004 = """\
+CREATE TABLE notices (
+    account_id INTEGER NOT NULL REFERENCES accounts (id),
+    period_start_ms INTEGER NOT NULL,
+    threshold INTEGER NOT NULL CHECK (threshold BETWEEN 1 AND 100),
+    at_ms INTEGER NOT NULL,
+    reservation_id TEXT NOT NULL REFERENCES reservations (id),
+    PRIMARY KEY (account_id, period_start_ms, threshold)
 ) STRICT"""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from solaris_meter.channels import Channel
 from solaris_meter.errors import LedgerError
-from solaris_meter.ledger import accounts, alerts, entries, grants, rates, renewals
+from solaris_meter.ledger import accounts, alerts, entries, grants, notices, rates, renewals
 from solaris_meter.ledger.accounts import Account, NewAccount
 from solaris_meter.ledger.database import Connection, Row
 from solaris_meter.ledger.rates import Rates
@@ -46,13 +47,16 @@ class Reserved:
     """The call may go: `tokens` billed tokens are held for it.
 
     What they leave after the input pays for `output_tokens` tokens of the model's answer, which may be more than was
-    asked for where a billed token pays for several. Where output is free: what was wished for.
+    asked for where a billed token pays for several. Where output is free: what was wished for. `unshown` are the
+    thresholds that the person was not told of in the chat yet.
     """
 
     id: str
     tokens: int
     output_tokens: int
     standing: Standing
+    rates: Rates
+    unshown: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class Settled:
     repeated: bool = False
 
 
-def reserve(tx: Connection, ask: Ask, new: NewAccount, now_ms: int) -> Decision:
+def reserve(tx: Connection, ask: Ask, new: NewAccount, now_ms: int, thresholds: Iterable[int] = ()) -> Decision:
     """Decide whether a call may go, and hold the tokens for it if so (design of admission: see metering.admission).
 
     The rates that are in force now become the call's own.
@@ -138,7 +142,25 @@ def reserve(tx: Connection, ask: Ask, new: NewAccount, now_ms: int) -> Decision:
         tokens = available
     _insert(tx, account, ask, own, tokens, now_ms)
     standing = replace(standing, reserved=standing.reserved + tokens)
-    return Reserved(ask.id, tokens, own.output_for(tokens - read, wish), standing)
+    unshown = notices.unshown(tx, account, thresholds)
+    return Reserved(ask.id, tokens, own.output_for(tokens - read, wish), standing, own, unshown)
+
+
+def claim_notice(
+    tx: Connection, reservation_id: str, usage: Usage, thresholds: Iterable[int], now_ms: int
+) -> tuple[int, Standing] | None:
+    """Claim a threshold for a running call that is going to have used so much: it and how the account will stand.
+
+    None where none is reached that was not shown before, by whichever call.
+    """
+    pending = _lock_pending(tx, reservation_id)
+    if pending is None:
+        return None
+    account, row = pending
+    billed = Rates.decode(row["rates"]).billed(usage)
+    account = replace(account, used=account.used + billed, balance=account.balance - billed)
+    threshold = notices.claim(tx, account, thresholds, reservation_id, now_ms)
+    return None if threshold is None else (threshold, account.standing)
 
 
 def extend(tx: Connection, reservation_id: str, tokens: int, expires_at_ms: int) -> int:
@@ -162,8 +184,17 @@ def extend(tx: Connection, reservation_id: str, tokens: int, expires_at_ms: int)
     return own.output_for(granted, tokens)
 
 
-def settle(tx: Connection, reservation_id: str, outcome: Outcome, thresholds: Iterable[int], now_ms: int) -> Settled:
+def settle(
+    tx: Connection,
+    reservation_id: str,
+    outcome: Outcome,
+    thresholds: Iterable[int],
+    now_ms: int,
+    channels: Sequence[Channel] = (),
+) -> Settled:
     """Charge a call at the rates it began with: its usage event, its usage entry, and the alerts it sets off.
+
+    The alerts are written for each of the channels.
 
     Debt is possible. Raises LedgerError for a reservation that never was, or that was voided.
     """
@@ -172,7 +203,7 @@ def settle(tx: Connection, reservation_id: str, outcome: Outcome, thresholds: It
         return _settled_before(tx, reservation_id)
     account, row = pending
     account = renewals.up_to_date(tx, account, now_ms)
-    return _charge(tx, account, row, outcome, thresholds, now_ms)
+    return _charge(tx, account, row, outcome, thresholds, now_ms, channels)
 
 
 def price(tx: Connection, reservation_id: str, cost_nano_usd: int) -> None:
@@ -210,6 +241,7 @@ def recover(
     is_alive: Callable[[str], bool],
     thresholds: Iterable[int],
     now_ms: int,
+    channels: Sequence[Channel] = (),
 ) -> list[str]:
     """Settle what was left behind; the ids.
 
@@ -229,7 +261,7 @@ def recover(
             continue
         pending = _lock_pending(tx, row["id"])
         if pending is not None:
-            _recover_one(tx, *pending, thresholds, now_ms)
+            _recover_one(tx, *pending, thresholds, now_ms, channels)
             found.append(row["id"])
     return found
 
@@ -241,7 +273,14 @@ def owner(tx: Connection, reservation_id: str) -> str | None:
 
 
 def bill(
-    tx: Connection, ask: Ask, outcome: Outcome, new: NewAccount, thresholds: Iterable[int], opened_ms: int, now_ms: int
+    tx: Connection,
+    ask: Ask,
+    outcome: Outcome,
+    new: NewAccount,
+    thresholds: Iterable[int],
+    opened_ms: int,
+    now_ms: int,
+    channels: Sequence[Channel] = (),
 ) -> Settled:
     """Charge a call that was served while the ledger was away, at the rates that were in force when it was opened.
 
@@ -250,7 +289,7 @@ def bill(
     if tx.row("SELECT 1 AS known FROM reservations WHERE id = :id", id=ask.id) is None:
         account = renewals.touch(tx, ask.caller.user, now_ms, new, ask.caller.email)
         _insert(tx, account, ask, _rates(tx, ask, opened_ms), 0, opened_ms)
-    return settle(tx, ask.id, outcome, thresholds, now_ms)
+    return settle(tx, ask.id, outcome, thresholds, now_ms, channels)
 
 
 def _rates(tx: Connection, ask: Ask, at_ms: int) -> Rates:
@@ -309,7 +348,13 @@ def _close(tx: Connection, account: Account, row: Row, state: Literal["settled",
 
 
 def _charge(
-    tx: Connection, account: Account, row: Row, outcome: Outcome, thresholds: Iterable[int], now_ms: int
+    tx: Connection,
+    account: Account,
+    row: Row,
+    outcome: Outcome,
+    thresholds: Iterable[int],
+    now_ms: int,
+    channels: Sequence[Channel],
 ) -> Settled:
     usage = outcome.usage
     billed = Rates.decode(row["rates"]).billed(usage)
@@ -341,10 +386,17 @@ def _charge(
     account, _ = entries.post(tx, account, "usage", split, now_ms, usage_event_id=row["id"])
     tx.execute("UPDATE accounts SET used = used + :billed WHERE id = :id", billed=billed, id=account.id)
     account = replace(account, used=account.used + billed)
-    return Settled(account.standing, alerts.record(tx, account, thresholds, row["id"], now_ms))
+    return Settled(account.standing, alerts.record(tx, account, thresholds, row["id"], now_ms, channels))
 
 
-def _recover_one(tx: Connection, account: Account, row: Row, thresholds: Iterable[int], now_ms: int) -> None:
+def _recover_one(
+    tx: Connection,
+    account: Account,
+    row: Row,
+    thresholds: Iterable[int],
+    now_ms: int,
+    channels: Sequence[Channel],
+) -> None:
     floor = row["input_floor"]
     if floor == 0:
         _close(tx, account, row, "void", now_ms)
@@ -356,7 +408,7 @@ def _recover_one(tx: Connection, account: Account, row: Row, thresholds: Iterabl
         duration_ms=max(0, now_ms - row["created_at_ms"]),
         recovered=True,
     )
-    _charge(tx, renewals.up_to_date(tx, account, now_ms), row, outcome, thresholds, now_ms)
+    _charge(tx, renewals.up_to_date(tx, account, now_ms), row, outcome, thresholds, now_ms, channels)
 
 
 def _settled_before(tx: Connection, reservation_id: str) -> Settled:

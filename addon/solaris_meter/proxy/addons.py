@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import random
 import socket
 import time
 import uuid
@@ -25,6 +26,8 @@ from solaris_meter.metering.pricing import Pricing
 from solaris_meter.metering.providers import Providers
 from solaris_meter.metering.tokens import TokenCounter
 from solaris_meter.models import Standing
+from solaris_meter.notify.delivery import Delivery
+from solaris_meter.notify.outlets import Outlets
 from solaris_meter.proxy.metered import Metered
 from solaris_meter.proxy.passthrough import Passthrough
 from solaris_meter.proxy.route import Router
@@ -51,6 +54,7 @@ class _Parts:
     providers: Providers
     metered: Metered
     sessions: Sessions
+    delivery: Delivery | None
 
 
 class _Closed:
@@ -128,6 +132,8 @@ class Solaris:
             log.error("%s", error)
             return
         self._parts.counter.start()
+        if self._parts.delivery is not None:
+            self._parts.delivery.start()
         await _tend(self._parts.meter)
         # A little later: until its own start is over, mitmproxy would take a call's failure for a failure to start.
         asyncio.get_running_loop().call_later(0.05, self._parts.metered.start)
@@ -150,22 +156,29 @@ class Solaris:
             with suppress(asyncio.CancelledError):
                 await self._tending
         parts.counter.close()
+        if parts.delivery is not None:
+            await asyncio.to_thread(parts.delivery.stop)
         await asyncio.to_thread(parts.ledger.close)
 
 
 def _build(settings: Settings) -> _Parts:
-    accounts = settings.accounts
+    accounts, channels = settings.accounts, settings.alerts.parsed_channels
+    engine = open_engine(settings.ledger.database)
     ledger = Ledger(
-        open_engine(settings.ledger.database),
+        engine,
         owner=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         new=NewAccount(accounts.default_plan, accounts.timezone, accounts.auto_create),
         thresholds=sorted({*settings.alerts.thresholds, EXHAUSTED_PERCENT}),
+        channels=channels,
     )
     counter = TokenCounter()
-    texts = Texts(settings.locale.language, settings.purchase)
+    texts = Texts.from_settings(settings)
 
     def notice(standing: Standing) -> str:
         return notices.notice(texts.sentence("ended", standing))
+
+    def warning(standing: Standing) -> str:
+        return notices.notice(texts.notice(standing))
 
     meter = Meter(
         ledger,
@@ -175,11 +188,17 @@ def _build(settings: Settings) -> _Parts:
         clock_ms=_clock_ms,
         new_id=lambda: str(uuid.uuid4()),
         notice=notice,
+        warning=warning,
     )
     providers = Providers(settings.all_routes, settings.policy.hosts)
     sessions = Sessions(meter, texts, settings, _clock_ms)
     metered = Metered(meter, sessions, providers, texts, settings, _clock_ms)
-    return _Parts(ledger, counter, meter, providers, metered, sessions)
+    delivery = None
+    if channels:
+        outlets = Outlets(channels)
+        outlets.check()
+        delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
+    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery)
 
 
 async def _wait_for_calls(meter: Meter, seconds: float) -> None:

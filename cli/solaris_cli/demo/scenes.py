@@ -10,6 +10,8 @@ from solaris_cli.demo.clients import Person, Question, Reply
 from solaris_cli.demo.programs import Failed, Programs
 from solaris_cli.demo.upstream import Upstream
 
+MARK = "\u2063"
+"""Stands around what the sidecar adds to an answer; nobody sees it."""
 _WIDTH = 110
 _INDENT = 14
 _SUMMARY = Question("Faça um resumo para a diretoria.", "openai", 20_000)
@@ -43,11 +45,17 @@ class Scenes:
         _expect("joao: alerts", balance["alerts"], [])
 
     def _maria(self) -> None:
-        _title("2. maria goes from 79 % to 85 %: her crossing of 80 % is recorded")
+        _title("2. maria goes from 79 % to 85 %: the answer that crosses 80 % tells her")
         maria = self._person("maria")
         _ask(maria, Question("Traduza este livro para o inglês.", "anthropic", 790_000, stream=True))
         _expect("maria: alerts at 79 %", self._read("balance", maria.name)["alerts"], [])
-        last = _ask(maria, Question("Agora escreva o texto da contracapa.", "anthropic", 60_000))
+        told = _ask(maria, Question("Agora escreva o texto da contracapa.", "anthropic", 60_000, stream=True))
+        for words in ("85 %", "restam 150 mil tokens", self.buy_at):
+            _expect(f"maria: is told {words!r}", words in told.text, True)
+        self._wait_for_settlement()
+        before = self.upstream.requests
+        last = _ask(maria, Question("/saldo", "openai", 0))
+        _expect("maria: requests sent upstream for /saldo", self.upstream.requests, before)
         balance = self._show_balance(maria, last)
         _expect("maria: percent used", balance["percent_used"], 85.0)
         _expect("maria: alerts", [alert["threshold"] for alert in balance["alerts"]], [80])
@@ -85,6 +93,13 @@ class Scenes:
         _expect("requests upstream that said who calls", self.upstream.identified, 0)
         _expect("bases of the counts", {call["basis"] for call in self._read("usage", "--events")}, {"reported"})
 
+    def _wait_for_settlement(self) -> None:
+        """A client goes on at the last event, a moment before the end of the answer."""
+        for _ in range(50):
+            if not self._read("ledger", "holds"):
+                return
+        raise Failed("an answer is over, and its reservation is held")
+
     def _person(self, name: str) -> Person:
         return Person(name, self.sidecar, self.key)
 
@@ -114,7 +129,7 @@ def _ask(person: Person, question: Question, *, status: int = 200) -> Reply:
     reply = person.ask(question)
     refused = reply.headers.get("x-solaris-denied")
     why = f" (HTTP {reply.status} {refused}, as LibreChat v0.8.7 shows it)" if refused else ""
-    _say(f"{person.name} sees", reply.text + why)
+    _say(f"{person.name} sees", " ".join(reply.text.replace(MARK, "").split()) + why)
     _expect(f"{person.name}: HTTP status", reply.status, status)
     return reply
 

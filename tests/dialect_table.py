@@ -51,7 +51,8 @@ _HEAD = """\
 
 Made from the code by `make docs`; a test keeps it so. IN is everything the model read, cached input included, OUT is
 everything billed as output, hidden reasoning included; what providers call these differs. Where nothing is reported,
-LiteLLM counts, and the event's basis says so. Every dialect is tested with hand-made answers, whole, cut and hostile, and:
+LiteLLM counts, and the event's basis says so. Every dialect is tested with hand-made answers, whole, cut and hostile,
+and with:
 
 | dialect | spoken by | usage is in | formula | tested with | source |
 |---|---|---|---|---|---|

@@ -3,16 +3,17 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 import pytest
+from tests.dialect_table import PAGE, page
 
 from solaris_cli.main import main
 from solaris_meter.metering.dialects import dialect
 from solaris_meter.metering.tokens import Prompt
 from solaris_meter.settings import NOT_BUILT_YET, Settings, load_settings
-from tests.dialect_table import PAGE, page
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "deploy" / "solaris.toml"
@@ -66,8 +67,8 @@ def test_the_page_of_dialects_says_what_the_code_says():
 def test_the_dialect_in_the_guide_works():
     code = re.search(r"```python\n(class Thinker.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     assert code
-    names = {"re": re, "Prompt": Prompt} | vars(dialect)
-    exec(code[1], names)  # noqa: S102  (our own page)
+    names: dict[str, Any] = {"re": re, "Prompt": Prompt} | vars(dialect)
+    exec(code[1], names)
     thinker = names["Thinker"]()
     body = {"model": "deep", "question": "?", "stream": True}
     asked = thinker.read_request("/v9/think", body, 50)

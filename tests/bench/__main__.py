@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench import notices
 from tests.bench.load import Measured, measure
 from tests.e2e.sidecar import CLI, ENVIRONMENT, Sidecar, free_port
 
@@ -33,6 +34,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = _proxies(Path(folder), options)
+        results |= notices.measure(Path(folder))
         results["command line"] = _command_line(Path(folder))
     if options.json:
         print(json.dumps(results, indent=2))

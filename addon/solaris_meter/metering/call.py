@@ -11,7 +11,7 @@ import msgspec
 
 from solaris_meter.ledger.reservations import Ask, Reserved
 from solaris_meter.metering import tokens
-from solaris_meter.metering.dialects.dialect import Answer, Dialect, Request
+from solaris_meter.metering.dialects.dialect import Answer, Dialect, Json, Request
 from solaris_meter.metering.encodings import Decode
 from solaris_meter.metering.framing import media_types
 from solaris_meter.metering.framing.framing import MAX_EVENT_BYTES, Event, Framing
@@ -50,9 +50,10 @@ class Terms:
 class Call:
     """The answer of one admitted call, as it passes.
 
-    `feed` gives back what the caller gets: the same bytes, except for a usage event that the caller did not ask for
-    and, in strict mode, for the end of an answer that used up everything (`ended`). `finished`: the answer's own last
-    event has passed.
+    `feed` gives back what the caller gets: the same bytes, except for a usage event that the caller did not ask for, a
+    notice before the end, and, in strict mode, the end of an answer that used up everything (`ended`). `finished`: the
+    answer's own last event has passed. `tell` is asked once, when an answer that can carry a notice is about to end
+    and is going to have used so much; what it gives is the notice, or empty.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Call:
         request: Request,
         counter: TokenCounter,
         extend: "Callable[[int], Future[int]]",
+        tell: Callable[[Usage], str] | None = None,
     ) -> None:
         self.terms = terms
         self.dialect = dialect
@@ -71,6 +73,10 @@ class Call:
         self._answer = Answer()
         self._counter = counter
         self._extend = extend
+        self._tell = tell
+        self._rewrites = terms.hides_usage or tell is not None
+        self._counted_input: int | None = None
+        self._held: tuple[bytes, Json] | None = None
         self._framing: Framing = ServerSentEvents()
         self._document: bytearray | None = None
         self._decode: Decode | None = None
@@ -96,7 +102,7 @@ class Call:
     @property
     def edits_answer(self) -> bool:
         """Whether a streamed answer may have to be changed on its way; a compressed one is inflated for that."""
-        return self.terms.hides_usage or self.terms.strict
+        return self._rewrites or self.terms.strict
 
     @property
     def background_id(self) -> str | None:
@@ -143,12 +149,12 @@ class Call:
             return b""
         if self._lost:
             return data
-        hides = self.terms.hides_usage
+        rewrites = self._rewrites
         try:
             plain = self._decode(data) if self._decode else data
         except Exception:
             if self._begun:
-                return self._lose_track(self._framing.pending + data if hides else data)
+                return self._lose_track(self._framing.pending + data if rewrites else data)
             self._decode, plain = None, data  # it is not compressed at all
         if not self._begun and plain.strip():
             self._begun = True
@@ -160,21 +166,21 @@ class Call:
         try:
             events = self._framing.feed(plain)
         except ValueError:
-            return self._lose_track(self._framing.pending if hides else passed)
+            return self._lose_track(self._framing.pending if rewrites else passed)
         relayed = self._read(events)
-        if not hides:
+        if not rewrites:
             relayed = passed
         if self.finished or not self._used_up():
             return relayed
         # What is relayed ends with the beginning of the next event, which must not come before the ending.
-        return (relayed if hides else relayed.removesuffix(self._framing.pending)) + self._end()
+        return (relayed if rewrites else relayed.removesuffix(self._framing.pending)) + self._end()
 
     def finish(self) -> bytes:
         """The stream has ended; what is still to be relayed. Never raises."""
         if self.ended or self._lost or self._document is not None:
             return b""
-        relayed = self._read(self._framing.flush())
-        return relayed if self.terms.hides_usage else b""
+        relayed = self._read(self._framing.flush()) + self._release()
+        return relayed if self._rewrites else b""
 
     def read_body(self, data: bytes) -> None:
         """Take in a whole answer that was not streamed."""
@@ -182,7 +188,11 @@ class Call:
 
     def read_message(self, data: bytes) -> None:
         """Take in one message of a session; `finished` when it was the answer's last. Never raises."""
-        self._is_hidden(data)
+        self._relayed(data, data)
+
+    def counted_input(self, tokens: int) -> None:
+        """The input was counted meanwhile, for a notice that may come before it is reported."""
+        self._counted_input = tokens
 
     def used_up(self) -> bool:
         """Whether what came is more than the account can pay for (strict). Never raises."""
@@ -304,30 +314,63 @@ class Call:
 
     def _read(self, events: list[Event]) -> bytes:
         """Take in events; their bytes, less what the caller must not see."""
-        return b"".join([event.raw for event in events if event.data is None or not self._is_hidden(event.data)])
+        return b"".join([event.raw if event.data is None else self._relayed(event.raw, event.data) for event in events])
 
-    def _is_hidden(self, data: bytes) -> bool:
-        """Take in the payload of one event; whether the caller must not see it."""
+    def _relayed(self, raw: bytes, data: bytes) -> bytes:
+        """Take in the payload of one event; what the caller gets for it."""
         if data == b"[DONE]":
             self.finished = True
-            return False
+            return self._release() + raw
         event = _parse(data)
         if not isinstance(event, dict):
-            return False
+            return self._release() + raw
         try:
             self.dialect.read_event(self._answer, event)
             self.finished = self.finished or self.dialect.is_last(event)
-            return self.terms.hides_usage and self.dialect.is_usage_only(event)
+            held = self._release()
+            if self._tell is not None and self.dialect.closing(self._answer, event):
+                self._held = raw, event
+                # Some report what it cost in the event after this one; the others have said it.
+                return held if self._answer.output_tokens is None else held + self._release()
+            hidden = self.terms.hides_usage and self.dialect.is_usage_only(event)
         except Exception:
             # Our own failure must not cost the person the answer; it is settled on what could be read.
             log.exception("call %s: an event of its answer cannot be read", self.id)
-            return False
+            return raw
+        return held if hidden else held + raw
+
+    def _release(self) -> bytes:
+        """The closing event that was held, with a notice before it where there is something to tell."""
+        if self._held is None:
+            return b""
+        (raw, event), self._held = self._held, None
+        try:
+            return self._with_notice(event) or raw
+        except Exception:
+            log.exception("call %s: its notice cannot be written", self.id)
+            return raw
+
+    def _with_notice(self, event: Json) -> bytes:
+        """The closing event with a notice before it; empty where there is nothing to tell."""
+        assert self._tell is not None
+        tell, self._tell = self._tell, None
+        answer = self._answer
+        read, written = answer.input_tokens, answer.output_tokens
+        if read is None:
+            read = self.request.size.floor if self._counted_input is None else self._counted_input
+        if written is None:
+            written = self._counter.quick(self.request.model, "".join(answer.text))
+        cached = min(read, answer.cached_input_tokens)
+        notice = tell(Usage(read, written, "estimated", cached, min(read - cached, answer.cache_write_tokens)))
+        if not notice:
+            return b""
+        return b"".join(self._framing.encode(*said) for said in self.dialect.notice(answer, event, notice))
 
     def _lose_track(self, relayed: bytes) -> bytes:
         """The stream is not what it says it is: from here on it is relayed as it comes, unread."""
         log.exception("call %s: its answer cannot be followed any more, and is relayed as it comes", self.id)
         self._lost = True
-        return relayed
+        return self._release() + relayed
 
     def _used_up(self) -> bool:
         """Whether the text that came is more than the account can pay for (strict). Never raises."""

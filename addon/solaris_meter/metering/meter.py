@@ -4,20 +4,22 @@ import asyncio
 import json
 import logging
 import zlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 
 from solaris_meter.errors import LedgerError, Unavailable
 from solaris_meter.ledger.journal import Unsettled
 from solaris_meter.ledger.ledger import RESERVATION_LIFE_MS, Ledger
+from solaris_meter.ledger.overview import Overview
 from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Refused, Reserved, Settled
 from solaris_meter.metering.admission import Admission, TimedOut
 from solaris_meter.metering.call import Call, Terms
 from solaris_meter.metering.dialects.dialect import Dialect, Request
 from solaris_meter.metering.pricing import Pricing
-from solaris_meter.metering.tokens import TokenCounter
+from solaris_meter.metering.tokens import Count, TokenCounter
 from solaris_meter.models import CallDetails, Caller, Standing, Usage
 from solaris_meter.settings import Settings
 
@@ -27,6 +29,14 @@ UNSTREAMED_OUTPUT = 16_384
 """Strict mode: output tokens held for an answer that is not streamed and names no limit. Where less is left, that is
 its limit; where there is enough it gets none, because models differ in the limits they accept."""
 
+
+LONGEST_ANSWER = 65_536
+"""Output tokens that an answer without a limit may have, when it is asked whether it could cross a threshold."""
+
+CLAIM_TIMEOUT_S = 0.25
+"""How long the end of an answer waits for the ledger to say whether it carries a notice."""
+
+MOST_REMEMBERED = 10_000
 
 DEFERRED_LIFE_MS = 2 * 3600 * 1000
 """How long a background answer may be in the making before its input alone is charged."""
@@ -44,7 +54,7 @@ class Meter:
     """Admits calls against the ledger and charges them.
 
     `clock_ms` gives UTC milliseconds, `new_id` a fresh id for each call, `notice` the text for an answer that is ended
-    because everything is used up.
+    because everything is used up, `warning` the one for an answer that crosses a threshold.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class Meter:
         clock_ms: Callable[[], int],
         new_id: Callable[[], str],
         notice: Callable[[Standing], str],
+        warning: Callable[[Standing], str] = lambda _: "",
     ) -> None:
         self._ledger = ledger
         self._counter = counter
@@ -65,6 +76,8 @@ class Meter:
         self._clock_ms = clock_ms
         self._new_id = new_id
         self._notice = notice
+        self._warning = warning
+        self._latest: OrderedDict[str, Standing] = OrderedDict()
         self._admission = Admission(self._reserve, settings.admission.admission_wait)
         self._running: dict[str, Call] = {}
         self._closing: set[str] = set()
@@ -130,6 +143,10 @@ class Meter:
             raise
         self._running[call.id] = call
         return call
+
+    async def overview(self, caller: Caller) -> Overview:
+        """How whoever calls stands, and what they used. Raises LedgerError."""
+        return await asyncio.wrap_future(self._ledger.overview(caller, self._clock_ms()))
 
     def uncovered(self, caller: Caller, details: CallDetails, dialect: Dialect, request: Request) -> Call:
         """A call that runs although nothing could be reserved for it: it is billed all the same when it is settled."""
@@ -251,6 +268,7 @@ class Meter:
             # The process ends. The ledger may have taken it or not; billing it again is harmless.
             self._ledger.keep(unsettled)
             raise
+        self._note(settled.standing)
         if settled.repeated:
             log.warning("call %s had been settled before; it is not charged again", call.id)
         for threshold in settled.crossed:
@@ -344,7 +362,46 @@ class Meter:
             hides_usage=asking is not None,
             notice=self._notice(reserved.standing) if strict and reserved else "",
         )
-        return Call(terms, dialect, request, self._counter, lambda tokens: self._extend(ask.id, tokens))
+        tell = self._teller(ask, dialect, request, reserved) if reserved is not None else None
+        call = Call(terms, dialect, request, self._counter, lambda tokens: self._extend(ask.id, tokens), tell)
+        if tell is not None and reserved is not None and _is_near(reserved, request):
+            counting = asyncio.ensure_future(self._counter.prompt(request.model, request.prompt()))
+            counting.add_done_callback(lambda done: _note_input(call, done))
+        return call
+
+    def _teller(
+        self, ask: Ask, dialect: Dialect, request: Request, reserved: Reserved
+    ) -> Callable[[Usage], str] | None:
+        """What tells an answer, when it ends, which notice it is to carry; None where it cannot come to that."""
+        standing, unshown = reserved.standing, reserved.unshown
+        self._note(standing)
+        if not (self._settings.alerts.in_chat and unshown and request.stream and standing.limit > 0):
+            return None
+        if not dialect.takes_notice(request.body):
+            return None
+
+        def tell(usage: Usage) -> str:
+            latest = self._latest.get(ask.caller.user, standing)
+            others = max(0, latest.reserved - reserved.tokens)
+            used = max(latest.used, standing.used) + others + reserved.rates.billed(usage)
+            if used * 100 < unshown[0] * standing.limit:
+                return ""
+            try:
+                # The event loop waits here for one commit, and only where a threshold is near.
+                claimed = self._ledger.claim_notice(ask.id, usage, self._clock_ms()).result(CLAIM_TIMEOUT_S)
+            except (LedgerError, FutureTimeoutError) as error:
+                log.warning("call %s: its notice is left to the next answer: %s", ask.id, error)
+                return ""
+            return self._warning(claimed[1]) if claimed else ""
+
+        return tell
+
+    def _note(self, standing: Standing) -> None:
+        """Remember how an account stands, as this process last saw it."""
+        self._latest[standing.user] = standing
+        self._latest.move_to_end(standing.user)
+        if len(self._latest) > MOST_REMEMBERED:
+            self._latest.popitem(last=False)
 
     def _extend(self, call_id: str, tokens: int) -> "Future[int]":
         return self._ledger.extend(call_id, tokens, self._clock_ms())
@@ -355,3 +412,15 @@ class Meter:
                 await asyncio.wrap_future(self._ledger.void(call.id, self._clock_ms()))
         except LedgerError as error:
             log.error("call %s keeps its reservation until it is recovered: %s", call.id, error)
+
+
+def _is_near(reserved: Reserved, request: Request) -> bool:
+    """Whether a call may cross a threshold by what can be seen of it: then it is worth counting its input ahead."""
+    standing = reserved.standing
+    longest = reserved.rates.billed_output((request.max_output or LONGEST_ANSWER) * request.choices)
+    return (standing.used + standing.reserved + longest) * 100 >= reserved.unshown[0] * standing.limit
+
+
+def _note_input(call: Call, counting: "asyncio.Future[Count]") -> None:
+    if not counting.cancelled() and counting.exception() is None:
+        call.counted_input(counting.result().tokens)

@@ -15,7 +15,8 @@ from typing import Any
 from mitmproxy import http
 
 from solaris_meter.chat import denials, notices
-from solaris_meter.chat.texts import Texts
+from solaris_meter.chat.texts import ModelUse, Texts
+from solaris_meter.errors import LedgerError
 from solaris_meter.metering import encodings, endpoints, forms
 from solaris_meter.metering.call import Call
 from solaris_meter.metering.dialects.dialect import Dialect, Request
@@ -33,6 +34,10 @@ from solaris_meter.settings import Settings
 log = logging.getLogger(__name__)
 
 _MOST_UNMETERED = 1000
+_MOST_DENIED = 10_000
+_ONE_DENIAL_MS = 10_000
+"""Refusals of one person for one reason within this time are told once."""
+_TOO_MANY = 429
 _MOST_INFLATED = 64 * 1024 * 1024
 _INFLATED_AT_ONCE = 64 * 1024
 _BOUNDED_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
@@ -52,6 +57,7 @@ class _Visit:
     refused: str = ""
     dialect: Dialect = endpoints.GENERIC
     call: Call | None = None
+    asked: Request | None = None
     sent: bool = False
     broken: bool = False
     polls: bool = False
@@ -82,6 +88,7 @@ class Metered:
         self._visits: dict[str, _Visit] = {}
         self.unmetered: Counter[str] = Counter()
         """Calls of unknown endpoints that reported no usage, by provider and path."""
+        self._denied: dict[tuple[str, str, str], int] = {}
         self._started = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------------------- hooks
@@ -177,16 +184,19 @@ class Metered:
             return
         signed = provider == "bedrock" and request.headers.get("authorization", "").startswith(_SIGNED)
         try:
-            asked, raw = _read(request, visit, provider, path, editable=not signed)
+            asked, raw, said = self._read(request, visit, provider, path, editable=not signed)
         except _Unreadable as error:
             self._deny(flow, visit, Denied("body_unreadable"), detail=str(error))
             return
         if self._is_closed(request, visit.dialect, path, provider, asked):
             self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{request.host}{path}")
             return
+        visit.asked = asked
         caller = self._caller(visit, asked.user)
         if caller is None:
             self._deny(flow, visit, Denied("identity_missing"), header=self._settings.identity.user_header)
+            return
+        if said in self._settings.chat.commands and await self._tell_balance(flow, visit.dialect, asked, caller):
             return
         details = CallDetails(provider, asked.model[:256], visit.dialect.name, path[:512], asked.stream)
         opened = await self._meter.open(
@@ -214,6 +224,58 @@ class Metered:
                 request.content = opened.terms.body
         # A client that left meanwhile: mitmproxy sends nothing upstream and goes on with `error`.
         visit.sent = flow.client_conn.connected
+
+    def _read(
+        self, request: http.Request, visit: _Visit, provider: str, path: str, *, editable: bool
+    ) -> tuple[Request, bytes, str | None]:
+        """What a request asks for, its body as it is to go on, and what a person said last. Raises _Unreadable."""
+        raw = _content(request)
+        body = _query(request) if visit.dialect is endpoints.REALTIME else _parse(raw, request, visit.dialect)
+        dialect = visit.dialect = endpoints.by_body(visit.dialect, request.method, path, provider, body)
+        if dialect.conversation is None:
+            return dialect.read_request(path, body, len(raw)), raw, None
+        # Looking at the bytes spares the walk where nothing of ours can be in them.
+        ours = editable and (notices.MARK[0].encode() in raw or b"\\u2063" in raw)
+        edited = notices.scrub(body, dialect.conversation, self._settings.chat.commands) if ours else None
+        if edited is not None:
+            body = edited
+            raw = request.content = json.dumps(edited).encode()
+        return dialect.read_request(path, body, len(raw)), raw, notices.last_text(body, dialect.conversation)
+
+    async def _tell_balance(self, flow: http.HTTPFlow, dialect: Dialect, asked: Request, caller: Caller) -> bool:
+        """Answer a person who asks for the balance; whether that could be done here."""
+        if dialect.message(asked, "") is None:
+            return False
+        now_ms = self._clock_ms()
+        try:
+            overview = await self._meter.overview(caller)
+        except LedgerError as error:
+            log.warning("%s asked for the balance: %s", caller.user, error)
+            return False
+        today, period = (
+            tuple(ModelUse(one.model, one.billed_tokens, one.calls) for one in some)
+            for some in (overview.today, overview.period)
+        )
+        text = self._texts.balance_answer(overview.standing, today, period)
+        headers = denials.rate_limit_headers(overview.standing, now_ms)
+        log.info("%s asked for the balance", caller.user)
+        return self._say(flow, dialect, asked, text, headers)
+
+    def _say(self, flow: http.HTTPFlow, dialect: Dialect, asked: Request, text: str, headers: dict[str, str]) -> bool:
+        """Answer as the assistant, in the request's own dialect; whether it has such an answer."""
+        said = dialect.message(asked, notices.message(text))
+        if said is None:
+            return False
+        kind, content = "application/json; charset=utf-8", json.dumps(said.body, ensure_ascii=False).encode()
+        if asked.stream:
+            framing = media_types.stream_framing(dialect.stream_type)
+            if dialect.streams_array and "alt=sse" not in flow.request.path:
+                framing = media_types.array_framing()
+            else:
+                kind = dialect.stream_type
+            content = b"".join(framing.encode(*event) for event in said.events) + framing.end()
+        flow.response = http.Response.make(200, content, headers | {"content-type": kind})
+        return True
 
     def _is_closed(self, request: http.Request, dialect: Dialect, path: str, provider: str, asked: Request) -> bool:
         """Whether a call may not be made because it could not be metered, or because the operator closed it."""
@@ -272,14 +334,29 @@ class Metered:
     def _deny(self, flow: http.HTTPFlow, visit: _Visit, denied: Denied, **details: str) -> None:
         now_ms = self._clock_ms()
         denial = denials.build(denied, visit.dialect, self._texts, self._settings.denial.mode, now_ms, **details)
+        self._note_denial(flow, denied, details.get("detail", ""))
         headers = {"content-type": "application/json; charset=utf-8"} | denial.headers
         if denied.standing:
             headers |= denials.rate_limit_headers(denied.standing, now_ms)
         content = json.dumps(denial.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        speaks = self._settings.denial.mode == "assistant_message" and denial.status == _TOO_MANY
+        if speaks and visit.asked is not None and visit.asked.stream:
+            text = self._texts.markdown(denied.reason, denied.standing, **details)
+            if self._say(flow, visit.dialect, visit.asked, text, headers):
+                return
         flow.response = http.Response.make(denial.status, content, headers)
+
+    def _note_denial(self, flow: http.HTTPFlow, denied: Denied, detail: str) -> None:
+        """Log a refusal: a new chat asks for its answer and its title at once, and both are one refusal."""
         who = denied.standing.user if denied.standing else "-"
+        now_ms = self._clock_ms()
+        key = (who, denied.reason, flow.request.host)
+        repeated = who != "-" and now_ms - self._denied.get(key, -_ONE_DENIAL_MS) < _ONE_DENIAL_MS
+        if len(self._denied) >= _MOST_DENIED:
+            self._denied.clear()
+        self._denied[key] = now_ms
         where = f"{flow.request.method} {flow.request.host}{flow.request.path.partition('?')[0]}"
-        log.info("denied %s: %s, %s %s", who, denied.reason, where, details.get("detail", ""))
+        log.log(logging.DEBUG if repeated else logging.INFO, "denied %s: %s, %s %s", who, denied.reason, where, detail)
 
     # ----------------------------------------------------------------------------------------------------- response
 
@@ -433,19 +510,6 @@ def _framing(call: Call, media_type: str) -> Framing | None:
     return media_types.stream_framing(media_type)
 
 
-def _read(request: http.Request, visit: _Visit, provider: str, path: str, *, editable: bool) -> tuple[Request, bytes]:
-    """What a request asks for, and its body as it is to go on. Raises _Unreadable."""
-    raw = _content(request)
-    body = _query(request) if visit.dialect is endpoints.REALTIME else _parse(raw, request, visit.dialect)
-    visit.dialect = endpoints.by_body(visit.dialect, request.method, path, provider, body)
-    is_form = visit.dialect.takes_forms and forms.is_form(request.headers.get("content-type", ""))
-    edited = _scrubbed(raw, body) if editable and not is_form else None
-    if edited is not None:
-        body = edited
-        raw = request.content = json.dumps(edited).encode()
-    return visit.dialect.read_request(path, body, len(raw)), raw
-
-
 def _content(request: http.Request) -> bytes:
     """The body, inflated. Raises _Unreadable."""
     encoding = request.headers.get("content-encoding", "")
@@ -511,11 +575,3 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if sum(name.lower() == "model" for name, _ in pairs) > 1:
         raise ValueError("it names its model twice")
     return dict(pairs)
-
-
-def _scrubbed(raw: bytes, body: dict[str, Any]) -> dict[str, Any] | None:
-    """The body without our notices, where it may hold any: looking at the bytes spares the walk."""
-    mark = notices.MARK[0]
-    if mark.encode() not in raw and b"\\u2063" not in raw:
-        return None
-    return notices.scrub(body)

@@ -36,6 +36,11 @@ def stream_framing(media_type: str) -> Framing:
     return framing_of(media_type) or ServerSentEvents()
 
 
+def array_framing() -> Framing:
+    """A fresh framing for a stream that is one JSON array."""
+    return JsonArray()
+
+
 def sniffed(framing: Framing, beginning: bytes) -> Framing:
     """The framing of a stream that begins like this: servers mislabel what they send."""
     if isinstance(framing, EventStream):

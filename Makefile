@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test run lint format docs lock bench clean help
+.PHONY: demo test librechat run lint format docs lock bench clean help
 
 help:
 	@echo "make demo    the whole story on this machine: no key, no network"
 	@echo "make test    the test suite"
+	@echo "make librechat   LibreChat's own npm package through the sidecar (node; downloads a gigabyte once)"
 	@echo "make run     the sidecar on 127.0.0.1:8080 (settings: solaris.toml, if there is one);"
 	@echo "             elsewhere with ARGS='--listen 0.0.0.0:8080'"
 	@echo "make lint    ruff, the layer rules, mypy"
@@ -36,6 +37,10 @@ demo: $(READY)
 test: $(READY)
 	@echo "running the tests (some minutes; real proxy processes are started on 127.0.0.1)"
 	@$(BIN)/python -m pytest $(ARGS)
+
+# What needs node and a gigabyte from npm.
+librechat: $(READY)
+	@LIBRECHAT_AGENTS=1 $(BIN)/python -m pytest tests/librechat $(ARGS)
 
 run: $(READY)
 	@$(BIN)/solaris-cli run $(ARGS)

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.metering.samples import json_objects, json_values
 
-from solaris_meter.chat.notices import MARK, notice, scrub
+from solaris_meter.chat import notices
+from solaris_meter.chat.notices import MARK, notice
+from solaris_meter.metering.dialects.dialect import Conversation
+
+COMMANDS = ("/saldo", "!saldo")
+CHAT = Conversation()
+GOOGLE = Conversation(turns="contents", content="parts", assistant="model")
 
 NOTICE = notice("*Seus tokens acabaram.*")
 
@@ -13,8 +19,12 @@ def assistant(content):
     return {"role": "assistant", "content": content}
 
 
+def scrub(body, conversation=CHAT):
+    return notices.scrub(body, conversation, COMMANDS)
+
+
 def test_a_notice_stands_below_a_rule_between_invisible_marks():
-    assert NOTICE == "\u2063\u2063\u2063\n\n---\n*Seus tokens acabaram.*\u2063\u2063\u2063"
+    assert NOTICE == "\u2063\u2063\u2063\n\n---\n*Seus tokens acabaram.*\n\u2063\u2063\u2063"
 
 
 def test_a_notice_is_taken_out_of_what_the_assistant_said():
@@ -29,9 +39,58 @@ def test_a_notice_is_taken_out_of_parts():
 
 
 def test_every_notice_goes_and_what_is_between_them_stays():
-    assert scrub({"messages": [assistant(f"a{NOTICE}b{NOTICE}c"), assistant(NOTICE)]}) == {
-        "messages": [assistant("abc"), assistant("")]
+    assert scrub({"messages": [assistant(f"a{NOTICE}b{NOTICE}c")]}) == {"messages": [assistant("abc")]}
+
+
+def test_a_turn_that_was_all_ours_goes_and_the_command_it_answered_with_it():
+    ours = assistant(notices.message("**Seu saldo**"))
+    asked, question = {"role": "user", "content": " /saldo\n"}, {"role": "user", "content": "Oi"}
+    assert scrub({"messages": [question, assistant("Olá!"), asked, ours, question]}) == {
+        "messages": [question, assistant("Olá!"), question]
     }
+    parts = {"role": "user", "content": [{"type": "text", "text": "/saldo"}]}
+    assert scrub({"messages": [parts, ours, question]}) == {"messages": [question]}
+
+
+def test_a_question_that_was_refused_stays():
+    question = {"role": "user", "content": "Oi"}
+    refused = assistant(notices.message("Seus tokens acabaram."))
+    assert scrub({"messages": [question, refused, question]}) == {"messages": [question, question]}
+
+
+def test_what_called_a_tool_stays():
+    calls = assistant(NOTICE) | {"tool_calls": [{"id": "c1"}]}
+    assert scrub({"messages": [calls]}) == {"messages": [calls | {"content": ""}]}
+
+
+def test_white_space_may_have_been_changed_on_the_way():
+    for spaced in (NOTICE.replace("\n", "\r\n"), NOTICE.replace("\n", " "), NOTICE.replace("\n\n", "\n").strip()):
+        assert scrub({"messages": [assistant(f"Olá!{spaced}")]}) == {"messages": [assistant("Olá!")]}
+
+
+def test_the_turns_of_other_dialects():
+    said = {"role": "model", "parts": [{"text": f"Olá!{NOTICE}"}]}
+    asked = {"role": "user", "parts": [{"text": f"cite: {NOTICE}"}]}
+    assert scrub({"contents": [asked, said]}, GOOGLE) == {
+        "contents": [asked, {"role": "model", "parts": [{"text": "Olá!"}]}]
+    }
+    items = [assistant([{"type": "output_text", "text": f"Olá!{NOTICE}"}])]
+    assert scrub({"input": items}, Conversation(turns="input")) == {
+        "input": [assistant([{"type": "output_text", "text": "Olá!"}])]
+    }
+
+
+def test_what_a_person_said_last():
+    def last(turns, conversation=CHAT):
+        return notices.last_text({conversation.turns: turns}, conversation)
+
+    assert last([{"role": "user", "content": " /saldo "}]) == "/saldo"
+    assert last([{"role": "user", "content": [{"type": "text", "text": "/saldo"}]}]) == "/saldo"
+    assert last([{"parts": [{"text": "/saldo"}]}], GOOGLE) == "/saldo"
+    assert last("/saldo", Conversation(turns="input")) == "/saldo"
+    picture = [{"type": "text", "text": "/saldo"}, {"type": "image_url"}]
+    for nothing in ([], None, 5, [assistant("/saldo")], [{"role": "user", "content": picture}], [{"role": "user"}]):
+        assert last(nothing) is None
 
 
 def test_a_notice_of_several_lines_goes():
@@ -66,7 +125,10 @@ def test_scrubbing_twice_changes_nothing_more():
     assert scrub(once) is None
 
 
-@given(st.text().filter(lambda text: MARK[0] not in text), st.text().filter(lambda text: MARK[0] not in text))
+UNMARKED = st.text().filter(lambda text: MARK[0] not in text)
+
+
+@given(UNMARKED.filter(str.strip), UNMARKED)
 def test_any_answer_comes_back_as_it_was(answer, line):
     found = scrub({"messages": [assistant(answer + notice(line))]})
     assert found == {"messages": [assistant(answer)]}

@@ -50,7 +50,7 @@ def scrub(body: Json, conversation: Conversation, commands: Collection[str]) -> 
     kept: list[Any] = []
     for turn in turns:
         cleaned = _clean(turn, conversation)
-        if cleaned is None:
+        if cleaned is None and turn is not None:
             if kept and _user_text(kept[-1], conversation) in commands:
                 kept.pop()
             continue
@@ -79,18 +79,17 @@ def _clean(turn: Any, conversation: Conversation) -> Any:
         text = _MARKED.sub("", content)
         return None if _is_emptied(content, text) and not _says_more(turn) else turn | {conversation.content: text}
     if isinstance(content, list):
-        parts = [_clean_part(part) for part in content]
-        left = [part for part in parts if part is not None]
+        left = [cleaned for part in content for cleaned in _clean_part(part)]
         return None if content and not left and not _says_more(turn) else turn | {conversation.content: left}
     return turn
 
 
-def _clean_part(part: Any) -> Any:
-    """A part without what we said; None where there was nothing else in it."""
+def _clean_part(part: Any) -> list[Any]:
+    """A part without what we said; nothing where there was nothing else in it."""
     if not isinstance(part, dict) or not isinstance(part.get("text"), str):
-        return part
+        return [part]
     text = _MARKED.sub("", part["text"])
-    return None if _is_emptied(part["text"], text) else part | {"text": text}
+    return [] if _is_emptied(part["text"], text) else [part | {"text": text}]
 
 
 def _is_emptied(before: str, after: str) -> bool:

@@ -33,6 +33,9 @@ its limit; where there is enough it gets none, because models differ in the limi
 LONGEST_ANSWER = 65_536
 """Output tokens that an answer without a limit may have, when it is asked whether it could cross a threshold."""
 
+NEAR_PERCENT = 10
+"""How near a threshold the ledger is asked whether it was reached, in percent of the limit."""
+
 CLAIM_TIMEOUT_S = 0.25
 """How long the end of an answer waits for the ledger to say whether it carries a notice."""
 
@@ -384,7 +387,8 @@ class Meter:
             latest = self._latest.get(ask.caller.user, standing)
             others = max(0, latest.reserved - reserved.tokens)
             used = max(latest.used, standing.used) + others + reserved.rates.billed(usage)
-            if used * 100 < unshown[0] * standing.limit:
+            # Other processes may have settled calls of this account that this one has not seen.
+            if used * 100 < (unshown[0] - NEAR_PERCENT) * standing.limit:
                 return ""
             try:
                 # The event loop waits here for one commit, and only where a threshold is near.

@@ -110,6 +110,13 @@ def test_with_http_402_an_anthropic_refusal_is_plain():
     }
 
 
+@pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC, GENERIC])
+@pytest.mark.parametrize("reason", REASONS)
+def test_what_an_assistant_cannot_say_is_refused_as_usual(reason, dialect):
+    denied = Denied(reason, STANDING)
+    assert build(denied, dialect, mode="assistant_message", **DETAILS) == build(denied, dialect, **DETAILS)
+
+
 def test_an_unknown_endpoint_gets_the_plain_sentence():
     assert build(dialect=GENERIC).body["error"]["message"] == HUMAN["pt-BR"]
 

@@ -1,4 +1,5 @@
 import copy
+import json
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,3 +138,62 @@ def test_any_answer_comes_back_as_it_was(answer, line):
 @given(st.fixed_dictionaries({"messages": json_values | st.lists(json_objects | json_values, max_size=3)}))
 def test_any_values_can_be_scrubbed(body):
     assert scrub(body) is None
+
+
+TEXTS = st.text(max_size=6) | st.sampled_from([MARK, "/saldo", NOTICE, notices.message("a"), f"{MARK}x{MARK}", " "])
+CONTENTS = TEXTS | st.lists(st.builds(lambda text: {"type": "text", "text": text}, TEXTS), max_size=3)
+
+
+def dumps(turn):
+    return json.dumps(turn, ensure_ascii=False)
+
+
+TURNS = st.lists(
+    st.builds(
+        lambda role, content: {"role": role, "content": content},
+        st.sampled_from(["user", "assistant", "system"]),
+        CONTENTS,
+    ),
+    max_size=8,
+)
+
+
+@given(TURNS)
+def test_of_what_others_said_nothing_but_commands_goes(turns):
+    found = scrub({"messages": turns}) or {"messages": turns}
+
+    def others(body):
+        return [turn for turn in body["messages"] if turn["role"] != "assistant"]
+
+    def is_command(turn):
+        return notices.last_text({"messages": [turn]}, CHAT) in COMMANDS
+
+    left = iter(others(found))
+    kept = next(left, None)
+    for turn in others({"messages": turns}):
+        if kept is not None and turn == kept:
+            kept = next(left, None)
+        else:
+            assert is_command(turn)
+    assert kept is None
+
+
+@given(TURNS.filter(lambda turns: all(MARK not in dumps(turn) for turn in turns if turn["role"] == "assistant")))
+def test_where_the_assistant_said_nothing_of_ours_all_stays(turns):
+    assert scrub({"messages": turns}) is None
+
+
+@given(st.lists(UNMARKED.filter(str.strip), min_size=1, max_size=4), st.booleans())
+def test_a_whole_history_loses_exactly_what_was_ours(answers, as_parts):
+    def content(*texts):
+        return [{"type": "text", "text": text} for text in texts] if as_parts else "".join(texts)
+
+    spoken, expected = [], []
+    for answer in answers:
+        question = {"role": "user", "content": content(f"{NOTICE} quoted")}
+        command = {"role": "user", "content": content("/saldo")}
+        spoken += [question, assistant(content(answer, NOTICE)), command, assistant(content(notices.message("a")))]
+        expected += [question, assistant(content(answer))]
+    once = scrub({"messages": spoken, "model": "m"})
+    assert once == {"messages": expected, "model": "m"}
+    assert scrub(once) is None

@@ -17,14 +17,16 @@ WORD = " hello"
 
 @dataclass
 class Script:
-    """How to answer. `usage` False: report none. After `cut_after` chunks the connection is cut; after `hold_after`
-    chunks nothing more comes. `linger_s` after the last event the body ends."""
+    """How to answer. `usage` False: report none. `finish`: OpenAI's reason for the end; `tool_calls` calls a tool.
+    After `cut_after` chunks the connection is cut; after `hold_after` chunks nothing more comes. `linger_s` after the
+    last event the body ends."""
 
     input: int = 10
     words: int = 5
     output: int | None = None
     delay_s: float = 0.0
     usage: bool = True
+    finish: str = "stop"
     status: int = 200
     cut_after: int | None = None
     hold_after: int | None = None
@@ -168,7 +170,10 @@ def _openai_events(body: Any, script: Script) -> Any:
     yield chunk({"role": "assistant", "content": ""})
     for _ in range(script.words):
         yield chunk({"content": WORD})
-    yield chunk({}, "stop")
+    if script.finish == "tool_calls":
+        call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "clima", "arguments": "{}"}}
+        yield chunk({"tool_calls": [call]})
+    yield chunk({}, script.finish)
     if script.usage and (body.get("stream_options") or {}).get("include_usage"):
         yield f"data: {json.dumps(base | {'choices': [], 'usage': _openai_usage(script)})}\n\n".encode()
     yield b"data: [DONE]\n\n"

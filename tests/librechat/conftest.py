@@ -1,7 +1,8 @@
 """LibreChat's own npm package beside a sidecar: one node process per version, one sidecar per settings.
 
-They run with `make librechat`, and in CI. The packages are installed from the locks into `.cache/librechat` when they are first needed (half a minute and half a
-gigabyte each); their install scripts are never run. To raise a version, edit its `package.json` and run in that folder
+They run with `make librechat`, and in CI. The packages are installed from the locks into `.cache/librechat` when they
+are first needed (half a minute and half a gigabyte each); their install scripts are never run. To raise a version, edit
+its `package.json` and run in that folder
 
     npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
     npm prune --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 from tests.metering.samples import EXPECTED, dialect_of, framing_of, payload
 
+from solaris_meter.ledger.rates import Rates
 from solaris_meter.ledger.reservations import Ask, Reserved
 from solaris_meter.metering.call import Call, Terms
 from solaris_meter.metering.dialects.dialect import Dialect, Json
@@ -462,13 +463,14 @@ def open_call(
     reserved: bool = True,
     notice: str = "NOTICE",
     framing: Framing | None = None,
+    tell: Callable[[Usage], str] | None = None,
 ) -> Call:
     """A call whose ledger has `granted` output tokens and not one more; its answer is a stream of events."""
     details = CallDetails("openai", "gpt-4o", dialect.name, "/", stream=True)
     ask = Ask("call-1", Caller("ana"), details, 10, False, granted, granted, 3, "soft", "here", 0)
     terms = Terms(
         ask=ask,
-        reserved=Reserved("call-1", 10 + granted, granted, STANDING) if reserved else None,
+        reserved=Reserved("call-1", 10 + granted, granted, STANDING, Rates(), ()) if reserved else None,
         opened_ms=0,
         slice_tokens=1024,
         strict=strict,
@@ -483,7 +485,7 @@ def open_call(
         return future
 
     request = dialect.read_request(path, QUESTION if body is None else body, 100)
-    call = Call(terms, dialect, request, ByteCounter() if counter is None else counter, nothing_left)
+    call = Call(terms, dialect, request, ByteCounter() if counter is None else counter, nothing_left, tell)
     call.begin({}, framing or ServerSentEvents())
     return call
 

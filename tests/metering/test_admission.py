@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from solaris_meter.errors import Unavailable
+from solaris_meter.ledger.rates import Rates
 from solaris_meter.ledger.reservations import Ask, MustCount, MustWait, Refused, Reserved
 from solaris_meter.metering import admission
 from solaris_meter.metering.admission import Admission, TimedOut
@@ -31,7 +32,7 @@ class Till:
         if self.free < asked.input_tokens:
             return MustWait(STANDING)
         self.free -= asked.input_tokens
-        return Reserved(asked.id, asked.input_tokens, 0, STANDING)
+        return Reserved(asked.id, asked.input_tokens, 0, STANDING, Rates(), ())
 
 
 async def no_count():
@@ -325,7 +326,7 @@ def test_a_call_in_line_is_counted_when_its_turn_comes():
         async def decide(asked):
             if asked.id == "first":
                 return MustWait(STANDING)
-            return Reserved(asked.id, 7, 0, STANDING) if asked.exact else MustCount(STANDING)
+            return Reserved(asked.id, 7, 0, STANDING, Rates(), ()) if asked.exact else MustCount(STANDING)
 
         async def count():
             counts.append(1)

@@ -197,3 +197,17 @@ def test_a_whole_history_loses_exactly_what_was_ours(answers, as_parts):
     once = scrub({"messages": spoken, "model": "m"})
     assert once == {"messages": expected, "model": "m"}
     assert scrub(once) is None
+
+
+def test_a_command_is_one_in_upper_case_too():
+    ours, question = assistant(notices.message("x")), {"role": "user", "content": "Oi"}
+    assert scrub({"messages": [{"role": "user", "content": "/Saldo"}, ours, question]}) == {"messages": [question]}
+    assert not notices.is_command(None, COMMANDS)
+
+
+def test_an_empty_part_beside_ours_is_nothing():
+    ours = assistant([{"type": "text", "text": ""}, {"type": "text", "text": notices.message("x")}])
+    asked = {"role": "user", "content": "/saldo"}
+    assert scrub({"messages": [asked, ours, {"role": "user", "content": "Oi"}]}) == {
+        "messages": [{"role": "user", "content": "Oi"}]
+    }

@@ -209,7 +209,7 @@ class Books:
         """Everything there is, to see that something changed nothing."""
         tables = [
             *("plans", "accounts", "grants", "reservations", "usage_events", "entries", "postings", "alerts"),
-            *("rates", "audits", "outbox"),
+            *("rates", "audits", "outbox", "notices"),
         ]
         return {table: [tuple(row) for row in self.tx.rows(f"SELECT * FROM {table}")] for table in tables}
 

@@ -137,6 +137,13 @@ SCHEMA = {
         "lease_expires_at_ms INTEGER",
         "sent_at_ms INTEGER",
     ],
+    "notices": [
+        "account_id INTEGER",
+        "period_start_ms INTEGER",
+        "threshold INTEGER",
+        "at_ms INTEGER",
+        "reservation_id TEXT",
+    ],
 }
 
 INDEXES = {
@@ -157,7 +164,7 @@ INDEXES = {
 
 TRIGGERS = {"entries_keep", "entries_stay", "postings_keep", "postings_stay", "rates_keep", "rates_stay"}
 
-STEPS = ["m001_ledger", "m002_rates", "m003_outbox"]
+STEPS = ["m001_ledger", "m002_rates", "m003_outbox", "m004_notices"]
 
 FIRST_VERSION = f"""\
 INSERT INTO plans (name, tokens, period, anchor, rollover_max, created_at_ms)
@@ -268,6 +275,10 @@ def test_history_cannot_be_changed(books, statement):
         "INSERT INTO audits VALUES ('none such', 1, 1)",
         "INSERT INTO audits SELECT id, -1, NULL FROM usage_events",
         "INSERT INTO audits SELECT id, 1, -1 FROM usage_events",
+        "INSERT INTO notices VALUES (99, 0, 80, 0, 'one')",
+        "INSERT INTO notices VALUES (1, 0, 0, 0, 'one')",
+        "INSERT INTO notices VALUES (1, 0, 101, 0, 'one')",
+        "INSERT INTO notices VALUES (1, 0, 80, 0, 'none such')",
         "INSERT INTO outbox VALUES (1, '', 1, '{}', 'a', 'a', NULL, 'pending', 0, 0, NULL, NULL, NULL, NULL)",
         "INSERT INTO outbox VALUES (1, 'k', 99, '{}', 'a', 'a', NULL, 'pending', 0, 0, NULL, NULL, NULL, NULL)",
         "INSERT INTO outbox VALUES (1, 'k', 1, '{}', 'a', 'a', NULL, 'lost', 0, 0, NULL, NULL, NULL, NULL)",

@@ -38,6 +38,11 @@ def last_text(body: Json, conversation: Conversation) -> str | None:
     return _user_text(turn, conversation)
 
 
+def is_command(text: str | None, commands: Collection[str]) -> bool:
+    """Whether what a person said is one of the commands, in upper or lower case."""
+    return text is not None and text.casefold() in {command.casefold() for command in commands}
+
+
 def scrub(body: Json, conversation: Conversation, commands: Collection[str]) -> Json | None:
     """A chat request without what we said in it; None where there is nothing of ours.
 
@@ -51,7 +56,7 @@ def scrub(body: Json, conversation: Conversation, commands: Collection[str]) -> 
     for turn in turns:
         cleaned = _clean(turn, conversation)
         if cleaned is None and turn is not None:
-            if kept and _user_text(kept[-1], conversation) in commands:
+            if kept and is_command(_user_text(kept[-1], conversation), commands):
                 kept.pop()
             continue
         kept.append(cleaned)
@@ -80,7 +85,8 @@ def _clean(turn: Any, conversation: Conversation) -> Any:
         return None if _is_emptied(content, text) and not _says_more(turn) else turn | {conversation.content: text}
     if isinstance(content, list):
         left = [cleaned for part in content for cleaned in _clean_part(part)]
-        return None if content and not left and not _says_more(turn) else turn | {conversation.content: left}
+        emptied = len(left) < len(content) and all(_is_blank(part) for part in left)
+        return None if emptied and not _says_more(turn) else turn | {conversation.content: left}
     return turn
 
 
@@ -90,6 +96,10 @@ def _clean_part(part: Any) -> list[Any]:
         return [part]
     text = _MARKED.sub("", part["text"])
     return [] if _is_emptied(part["text"], text) else [part | {"text": text}]
+
+
+def _is_blank(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str) and not part["text"].strip()
 
 
 def _is_emptied(before: str, after: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 
 from solaris_meter.channels import Channel
-from solaris_meter.ledger import audits, overview, reservations
+from solaris_meter.ledger import audits, notices, overview, reservations
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import Engine
 from solaris_meter.ledger.journal import Journal, Unsettled
@@ -60,6 +60,10 @@ class Ledger:
         return self._writer.submit(
             lambda tx: reservations.claim_notice(tx, reservation_id, usage, self._thresholds, now_ms)
         )
+
+    def release_notice(self, reservation_id: str) -> "Future[None]":
+        """See `notices.release`."""
+        return self._writer.submit(lambda tx: notices.release(tx, reservation_id))
 
     def overview(self, caller: Caller, now_ms: int) -> "Future[Overview]":
         """See `overview.of_caller`."""

@@ -39,3 +39,8 @@ def claim(tx: Connection, account: Account, thresholds: Iterable[int], reservati
         reservation=reservation_id,
     )
     return claimed[0]["threshold"] if claimed else None
+
+
+def release(tx: Connection, reservation_id: str) -> None:
+    """Give back what a call claimed and could not show."""
+    tx.execute("DELETE FROM notices WHERE reservation_id = :reservation", reservation=reservation_id)

@@ -390,11 +390,13 @@ class Meter:
             # Other processes may have settled calls of this account that this one has not seen.
             if used * 100 < (unshown[0] - NEAR_PERCENT) * standing.limit:
                 return ""
+            claim = self._ledger.claim_notice(ask.id, usage, self._clock_ms())
             try:
                 # The event loop waits here for one commit, and only where a threshold is near.
-                claimed = self._ledger.claim_notice(ask.id, usage, self._clock_ms()).result(CLAIM_TIMEOUT_S)
+                claimed = claim.result(CLAIM_TIMEOUT_S)
             except (LedgerError, FutureTimeoutError) as error:
                 log.warning("call %s: its notice is left to the next answer: %s", ask.id, error)
+                claim.add_done_callback(lambda _: self._ledger.release_notice(ask.id))
                 return ""
             return self._warning(claimed[1]) if claimed else ""
 

@@ -196,7 +196,8 @@ class Metered:
         if caller is None:
             self._deny(flow, visit, Denied("identity_missing"), header=self._settings.identity.user_header)
             return
-        if said in self._settings.chat.commands and await self._tell_balance(flow, visit.dialect, asked, caller):
+        is_command = notices.is_command(said, self._settings.chat.commands)
+        if is_command and await self._tell_balance(flow, visit.dialect, asked, caller):
             return
         details = CallDetails(provider, asked.model[:256], visit.dialect.name, path[:512], asked.stream)
         opened = await self._meter.open(

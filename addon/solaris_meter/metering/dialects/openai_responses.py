@@ -15,7 +15,6 @@ from solaris_meter.metering.dialects.dialect import (
     Request,
     Said,
     deployment,
-    items,
     kind,
     limited,
     make_request,
@@ -159,7 +158,9 @@ class OpenAIResponses(openai_style.OpenAIStyle):
 
     def notice(self, answer: Answer, event: Json, text: str) -> list[Said]:
         response = mapping(event.get("response"))
-        output = [item for item in items(response.get("output")) if isinstance(item, dict)]
+        output = list(objects(response.get("output")))
+        streamed = list(objects(answer.state.get("items")))
+        output = output if len(output) >= len(streamed) else streamed  # some servers leave it empty
         number = whole(event.get("sequence_number"))
         writer = ResponseWriter(-1 if number is None else number - 1, output)
         writer.speak(text)

@@ -18,14 +18,14 @@ READERS = [
 
 
 def test_migrating_makes_the_ledger_and_then_has_nothing_to_do(empty_cli):
-    assert empty_cli.ok("db", "migrate") == f"{empty_cli.url}: m001_ledger, m002_rates, m003_outbox\n"
+    assert empty_cli.ok("db", "migrate") == f"{empty_cli.url}: m001_ledger, m002_rates, m003_outbox, m004_notices\n"
     assert empty_cli.ok("db", "migrate") == f"{empty_cli.url}: up to date\n"
 
 
 def test_migrating_as_json(empty_cli):
     assert empty_cli.json("db", "migrate") == {
         "database": empty_cli.url,
-        "migrations": ["m001_ledger", "m002_rates", "m003_outbox"],
+        "migrations": ["m001_ledger", "m002_rates", "m003_outbox", "m004_notices"],
     }
     assert empty_cli.json("db", "migrate") == {"database": empty_cli.url, "migrations": []}
 

@@ -53,7 +53,8 @@ class Call:
     `feed` gives back what the caller gets: the same bytes, except for a usage event that the caller did not ask for, a
     notice before the end, and, in strict mode, the end of an answer that used up everything (`ended`). `finished`: the
     answer's own last event has passed. `tell` is asked once, when an answer that can carry a notice is about to end
-    and is going to have used so much; what it gives is the notice, or empty.
+    and is going to have used so much; what it gives is the notice, or empty. `near`: it is likely to give
+    one.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Call:
         counter: TokenCounter,
         extend: "Callable[[int], Future[int]]",
         tell: Callable[[Usage], str] | None = None,
+        *,
+        near: bool = True,
     ) -> None:
         self.terms = terms
         self.dialect = dialect
@@ -74,6 +77,7 @@ class Call:
         self._counter = counter
         self._extend = extend
         self._tell = tell
+        self._near = near
         self._rewrites = terms.hides_usage or tell is not None
         self._counted_input: int | None = None
         self._held: tuple[bytes, Json] | None = None
@@ -142,6 +146,8 @@ class Call:
     def inflate(self, decode: Decode) -> None:
         """The answer comes compressed; `feed` gives it back inflated where `edits_answer` is true."""
         self._decode = decode
+        if not self._near:  # for the mere chance of a notice it stays as it is
+            self._tell, self._rewrites = None, self.terms.hides_usage
 
     def feed(self, data: bytes) -> bytes:
         """Take in a piece of a streamed answer; what to relay for it. Never raises."""

@@ -366,8 +366,11 @@ class Meter:
             notice=self._notice(reserved.standing) if strict and reserved else "",
         )
         tell = self._teller(ask, dialect, request, reserved) if reserved is not None else None
-        call = Call(terms, dialect, request, self._counter, lambda tokens: self._extend(ask.id, tokens), tell)
-        if tell is not None and reserved is not None and _is_near(reserved, request):
+        near = tell is not None and reserved is not None and _is_near(reserved, request)
+        call = Call(
+            terms, dialect, request, self._counter, lambda tokens: self._extend(ask.id, tokens), tell, near=near
+        )
+        if near:
             counting = asyncio.ensure_future(self._counter.prompt(request.model, request.prompt()))
             counting.add_done_callback(lambda done: _note_input(call, done))
         return call

@@ -702,7 +702,7 @@ def test_a_fault_in_litellm_is_a_cost_that_is_not_known(monkeypatch, caplog):
         raise KeyError("input_cost_per_token")
 
     monkeypatch.setattr(pricing._Library, "tokens_usd", fail)
-    assert LISTED.cost_nano_usd("openai", "gpt-4o", reported(10, 10), PLAIN) is None
+    assert Pricing({}).cost_nano_usd("openai", "gpt-4o", reported(10, 10), PLAIN) is None
     assert "a call to 'openai' of 'gpt-4o' could not be priced" in caplog.text
 
 

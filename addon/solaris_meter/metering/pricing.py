@@ -91,6 +91,10 @@ _DATE = re.compile(r"-\d{4}-\d\d-\d\d$|[-@]\d{8}$|@default$")
 _GOOGLE_REVISION = re.compile(r"-00\d$")
 _SIZE = re.compile(r"(\d{1,5})\s*x\s*(\d{1,5})")
 
+_USUAL_TIERS = frozenset({"", "default", "standard", "auto"})
+_STEPS = re.compile(r"above_|tiered|threshold|off_peak")
+_KINDS = ("text_in", "cached", "written_5m", "text_out", "reasoning")
+
 _OVERLAID = (
     ("input", ("input_cost_per_token",)),
     ("cached_input", ("cache_read_input_token_cost",)),
@@ -156,7 +160,7 @@ class _Tariff:
     `by_token`: what it reads costs something. `free`: a sum of zero is to be believed.
     """
 
-    __slots__ = ("by_token", "free", "library", "mode", "name", "own", "price_list", "prices")
+    __slots__ = ("_each", "by_token", "free", "library", "mode", "name", "own", "price_list", "prices")
 
     def __init__(self, library: "_Library", price_list: str, name: str, entry: Entry, own: Price | None) -> None:
         self.library = library
@@ -169,6 +173,25 @@ class _Tariff:
         named = [getattr(self.own, field) for field in self.own.__struct_fields__]
         listed = [value for key, value in self.prices.items() if "cost" in key and _is_number(value)]
         self.free = 0 in named or (bool(listed) and not any(listed))
+
+        self._each: tuple[float, ...] | None = None
+
+    def usd(self, tier: str, tokens: "_Tokens") -> float:
+        """What tokens cost. Where prices have no steps, tiers or hours, what one of each kind costs is remembered:
+        LiteLLM takes longer for a sum than the ledger for a settlement."""
+        counts = (tokens.text_in, tokens.cached, tokens.written_5m, tokens.text_out, tokens.reasoning)
+        if tier not in _USUAL_TIERS or sum(counts) != tokens.read + tokens.generated:
+            return self.library.tokens_usd(self.prices, self.price_list, tier, tokens)
+        if self._each is None:
+            self._each = () if any(map(_STEPS.search, self.prices)) else tuple(map(self._one, _KINDS))
+        if not self._each:
+            return self.library.tokens_usd(self.prices, self.price_list, tier, tokens)
+        return math.fsum(count * each for count, each in zip(counts, self._each, strict=True))
+
+    def _one(self, kind: str) -> float:
+        """What one token of a kind costs."""
+        million = _Tokens(**dict.fromkeys(_Tokens.__dataclass_fields__, 0) | {kind: 1_000_000})
+        return self.library.tokens_usd(self.prices, self.price_list, "", million) / 1_000_000
 
     def has(self, key: str, tier: str) -> bool:
         """Whether there is a price of this kind, be it zero; `tier` may have one of its own."""
@@ -387,7 +410,7 @@ def _by_token(tariff: _Tariff, tokens: _Tokens, service_tier: str, *, paid_other
         return 0.0
     if tier == "batch":  # no call that is answered at once is one
         return None
-    usd = tariff.library.tokens_usd(tariff.prices, tariff.price_list, tier, tokens)
+    usd = tariff.usd(tier, tokens)
     if tier == "fast" and tariff.price_list == "anthropic":
         usd *= _positive(tariff.prices.get("provider_specific_entry") or {}, "fast") or 1
     return usd

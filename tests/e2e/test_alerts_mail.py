@@ -9,26 +9,11 @@ from contextlib import closing
 import pytest
 from tests.e2e.sidecar import Sidecar
 from tests.ledger.support import Books
-from tests.notify.mailbox import Hook, Mailbox
 
 from solaris_meter.ledger import outbox
 from solaris_meter.ledger.database import SqliteEngine
 
 PATIENCE_S = 20
-
-
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    opened = Mailbox().start()
-    yield opened
-    opened.stop()
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    opened = Hook().start()
-    yield opened
-    opened.stop()
 
 
 def channels(*urls):

@@ -134,6 +134,24 @@ DONE = b"data: [DONE]\n\n"
 CHAT = "openai_chat_stream_nousage.sse"
 
 
+def test_the_closing_event_is_not_lost_to_a_failure_in_the_event_after_it(monkeypatch, caplog):
+    call = open_payload(CHAT, tell=Teller())
+    read_event = call.dialect.read_event
+
+    def fails_at_the_usage(answer, event):
+        if not event["choices"]:
+            raise RuntimeError("no")
+        read_event(answer, event)
+
+    monkeypatch.setattr(call.dialect, "read_event", fails_at_the_usage)
+    out = feed(call, [CHUNK, LAST, USAGE, DONE])
+    assert "an event of its answer cannot be read" in caplog.text
+    assert out.startswith(CHUNK)
+    assert out.endswith(USAGE + DONE)
+    ended = [json.loads(event.removeprefix(b"data: "))["choices"][0] for event in out.split(b"\n\n")[1:3]]
+    assert [(end["delta"].get("content"), end["finish_reason"]) for end in ended] == [(NOTICE, None), (None, "stop")]
+
+
 @pytest.mark.parametrize("end", [[USAGE, DONE], [DONE], [USAGE], []], ids=["both", "done", "usage", "none"])
 def test_the_closing_event_waits_for_the_usage_and_never_for_longer(end):
     teller = Teller()

@@ -176,7 +176,7 @@ class Call:
         relayed = self._read(events)
         if not rewrites:
             relayed = passed
-        if self.finished or not self._used_up():
+        if self.finished or self._held or not self.used_up():  # it ends, or is about to, by itself
             return relayed
         # What is relayed ends with the beginning of the next event, which must not come before the ending.
         return (relayed if rewrites else relayed.removesuffix(self._framing.pending)) + self._end()
@@ -200,10 +200,6 @@ class Call:
         """The input was counted meanwhile, for a notice that may come before it is reported."""
         self._counted_input = tokens
 
-    def used_up(self) -> bool:
-        """Whether what came is more than the account can pay for (strict). Never raises."""
-        return self._used_up()
-
     async def usage(self, *, client_left: bool) -> Usage | None:
         """What the call used: as reported, and counted where nothing was. None: nothing is owed.
 
@@ -224,17 +220,13 @@ class Call:
         if read == 0 and written == 0 and text and not by_piece:
             read = written = None  # zeros beside a full answer are no report
         left = client_left and self.dialect.counts_input
-        if (
-            left
-            and read is None
-            and not (text or answer.ran or by_piece)
-            and (self.request.images or self.request.audio_ms)
-        ):
-            # Its answer is on its way to nobody: it is paid by the piece, as it was asked for.
-            answer.images, answer.audio_ms, answer.basis = self.request.images, self.request.audio_ms, "estimated"
-            read, written, by_piece = 0, 0, True
-        if read is None and written is None and not (text or answer.ran or by_piece or left):
-            return None
+        if read is None and written is None and not (text or answer.ran or by_piece):
+            if not left:
+                return None
+            asked = self.request
+            if asked.images or asked.audio_ms:
+                # Its answer is on its way to nobody: it is paid by the piece, as it was asked for.
+                return Usage(0, 0, "estimated", images=asked.images, audio_ms=asked.audio_ms)
         counts: list[Count] = []
         model = self._counted_as()
         if read is None:
@@ -330,6 +322,7 @@ class Call:
         event = _parse(data)
         if not isinstance(event, dict):
             return self._release() + raw
+        held = b""
         try:
             self.dialect.read_event(self._answer, event)
             self.finished = self.finished or self.dialect.is_last(event)
@@ -342,7 +335,7 @@ class Call:
         except Exception:
             # Our own failure must not cost the person the answer; it is settled on what could be read.
             log.exception("call %s: an event of its answer cannot be read", self.id)
-            return raw
+            return held + self._release() + raw
         return held if hidden else held + raw
 
     def _release(self) -> bytes:
@@ -378,7 +371,7 @@ class Call:
         self._lost = True
         return self._release() + relayed
 
-    def _used_up(self) -> bool:
+    def used_up(self) -> bool:
         """Whether the text that came is more than the account can pay for (strict). Never raises."""
         text = self._answer.text
         if self._slices is None or self._taken == len(text):

@@ -30,6 +30,7 @@ from solaris_meter.notify.delivery import Delivery
 from solaris_meter.notify.outlets import Outlets
 from solaris_meter.proxy.metered import Metered
 from solaris_meter.proxy.passthrough import Passthrough
+from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import Router
 from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.settings import Settings, find_config, load_settings, without_effect
@@ -192,7 +193,8 @@ def _build(settings: Settings) -> _Parts:
     )
     providers = Providers(settings.all_routes, settings.policy.hosts)
     sessions = Sessions(meter, texts, settings, _clock_ms)
-    metered = Metered(meter, sessions, providers, texts, settings, _clock_ms)
+    replies = Replies(texts, settings.denial, _clock_ms)
+    metered = Metered(meter, sessions, providers, replies, settings, _clock_ms)
     delivery = None
     if channels:
         outlets = Outlets(channels)

@@ -15,9 +15,8 @@ from typing import Any
 from mitmproxy import http
 
 from solaris_meter.chat import denials, notices
-from solaris_meter.chat.texts import ModelUse, Texts
 from solaris_meter.errors import LedgerError
-from solaris_meter.metering import encodings, endpoints, forms
+from solaris_meter.metering import encodings, endpoints
 from solaris_meter.metering.call import Call
 from solaris_meter.metering.dialects.dialect import Dialect, Request
 from solaris_meter.metering.framing import media_types
@@ -25,8 +24,10 @@ from solaris_meter.metering.framing.framing import Framing
 from solaris_meter.metering.meter import Denied, Meter
 from solaris_meter.metering.providers import Providers
 from solaris_meter.models import CallDetails, Caller
-from solaris_meter.proxy import identity
+from solaris_meter.proxy import bodies, identity
+from solaris_meter.proxy.bodies import Unreadable
 from solaris_meter.proxy.connections import hang_up
+from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import ROUTE
 from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.settings import Settings
@@ -34,14 +35,6 @@ from solaris_meter.settings import Settings
 log = logging.getLogger(__name__)
 
 _MOST_UNMETERED = 1000
-_MOST_DENIED = 10_000
-_ONE_DENIAL_MS = 10_000
-"""Refusals of one person for one reason within this time are told once."""
-_TOO_MANY = 429
-_MOST_INFLATED = 64 * 1024 * 1024
-_INFLATED_AT_ONCE = 64 * 1024
-_BOUNDED_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
-"""A few bytes of the others can inflate to gigabytes in one step."""
 _SIGNED = "AWS4-HMAC-SHA256"
 _CLIENT_LEFT = ("Client disconnected", "stream reset by client")  # mitmproxy's words, HTTP/1 and HTTP/2
 
@@ -63,10 +56,6 @@ class _Visit:
     polls: bool = False
 
 
-class _Unreadable(Exception):
-    """The body is not what its endpoint takes; the message says why."""
-
-
 class Metered:
     """The hooks of a model call."""
 
@@ -75,20 +64,19 @@ class Metered:
         meter: Meter,
         sessions: Sessions,
         providers: Providers,
-        texts: Texts,
+        replies: Replies,
         settings: Settings,
         clock_ms: Callable[[], int],
     ) -> None:
         self._meter = meter
         self._sessions = sessions
         self._providers = providers
-        self._texts = texts
+        self._replies = replies
         self._settings = settings
         self._clock_ms = clock_ms
         self._visits: dict[str, _Visit] = {}
         self.unmetered: Counter[str] = Counter()
         """Calls of unknown endpoints that reported no usage, by provider and path."""
-        self._denied: dict[tuple[str, str, str], int] = {}
         self._started = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------------------- hooks
@@ -142,7 +130,7 @@ class Metered:
             return
         try:
             if visit.broken:
-                raise _Unreadable("its answer could not be followed")
+                raise Unreadable("its answer could not be followed")
             await self._close(flow, flow.response, visit, visit.call)
         except Exception:
             streamed = bool(flow.response.stream)
@@ -178,17 +166,18 @@ class Metered:
         if target is None:
             self._take_up(flow, visit)
             return
-        provider, visit.dialect, path = target
+        provider, endpoint, path = target
+        visit.dialect = endpoints.GENERIC if isinstance(endpoint, str) else endpoint
         if visit.refused:
             self._deny(flow, visit, Denied("identity_refused"), detail=visit.refused)
             return
         signed = provider == "bedrock" and request.headers.get("authorization", "").startswith(_SIGNED)
         try:
             asked, raw, said = self._read(request, visit, provider, path, editable=not signed)
-        except _Unreadable as error:
+        except Unreadable as error:
             self._deny(flow, visit, Denied("body_unreadable"), detail=str(error))
             return
-        if self._is_closed(request, visit.dialect, path, provider, asked):
+        if self._is_closed(endpoint, asked):
             self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{request.host}{path}")
             return
         visit.asked = asked
@@ -229,9 +218,12 @@ class Metered:
     def _read(
         self, request: http.Request, visit: _Visit, provider: str, path: str, *, editable: bool
     ) -> tuple[Request, bytes, str | None]:
-        """What a request asks for, its body as it is to go on, and what a person said last. Raises _Unreadable."""
-        raw = _content(request)
-        body = _query(request) if visit.dialect is endpoints.REALTIME else _parse(raw, request, visit.dialect)
+        """What a request asks for, its body as it is to go on, and what a person said last. Raises Unreadable."""
+        raw = bodies.content(request)
+        if visit.dialect is endpoints.REALTIME:
+            body = bodies.query(request)
+        else:
+            body = bodies.parse(raw, request.headers.get("content-type", ""), visit.dialect)
         dialect = visit.dialect = endpoints.by_body(visit.dialect, request.method, path, provider, body)
         if dialect.conversation is None:
             return dialect.read_request(path, body, len(raw)), raw, None
@@ -245,48 +237,18 @@ class Metered:
 
     async def _tell_balance(self, flow: http.HTTPFlow, dialect: Dialect, asked: Request, caller: Caller) -> bool:
         """Answer a person who asks for the balance; whether that could be done here."""
-        if dialect.message(asked, "") is None:
-            return False
-        now_ms = self._clock_ms()
         try:
             overview = await self._meter.overview(caller)
         except LedgerError as error:
             log.warning("%s asked for the balance: %s", caller.user, error)
             return False
-        today, period = (
-            tuple(ModelUse(one.model, one.billed_tokens, one.calls) for one in some)
-            for some in (overview.today, overview.period)
-        )
-        text = self._texts.balance_answer(overview.standing, today, period)
-        headers = denials.rate_limit_headers(overview.standing, now_ms)
-        log.info("%s asked for the balance", caller.user)
-        return self._say(flow, dialect, asked, text, headers)
+        return self._replies.balance(flow, dialect, asked, overview)
 
-    def _say(self, flow: http.HTTPFlow, dialect: Dialect, asked: Request, text: str, headers: dict[str, str]) -> bool:
-        """Answer as the assistant, in the request's own dialect; whether it has such an answer."""
-        said = dialect.message(asked, notices.message(text))
-        if said is None:
-            return False
-        kind, content = "application/json; charset=utf-8", json.dumps(said.body, ensure_ascii=False).encode()
-        if asked.stream:
-            framing = media_types.stream_framing(dialect.stream_type)
-            if dialect.streams_array and "alt=sse" not in flow.request.path:
-                framing = media_types.array_framing()
-            else:
-                kind = dialect.stream_type
-            content = b"".join(framing.encode(*event) for event in said.events) + framing.end()
-        flow.response = http.Response.make(200, content, headers | {"content-type": kind})
-        return True
-
-    def _is_closed(self, request: http.Request, dialect: Dialect, path: str, provider: str, asked: Request) -> bool:
-        """Whether a call may not be made because it could not be metered, or because the operator closed it."""
+    def _is_closed(self, endpoint: endpoints.Endpoint, asked: Request) -> bool:
+        """Whether a call may not be made because nobody could meter it, or because the operator closed its endpoint."""
         policy = self._settings.policy.unknown_endpoints
-        if asked.later and policy != "pass":
-            return True
-        if dialect is not endpoints.GENERIC:
-            return False
-        unmeterable = endpoints.classify(request.method, path, provider) == "unmeterable"
-        return policy == "deny" or _is_disguised(request) or unmeterable
+        unmeterable = endpoint == "unmeterable" or asked.later
+        return (unmeterable and policy != "pass") or (endpoint == "unknown" and policy == "deny")
 
     def _take_up(self, flow: http.HTTPFlow, visit: _Visit) -> None:
         """Meter a poll for the answer of a background call, which no answer has paid for yet."""
@@ -301,14 +263,15 @@ class Metered:
             visit.sent = flow.client_conn.connected
             flow.request.anticomp()
 
-    def _target(self, flow: http.HTTPFlow) -> tuple[str, Dialect, str] | None:
-        """The provider, the dialect and the path of a call; None for what passes unmetered."""
+    def _target(self, flow: http.HTTPFlow) -> tuple[str, endpoints.Endpoint, str] | None:
+        """The provider, the endpoint and the path of a call; None for what passes unmetered."""
         path = endpoints.plain_path(flow.request.path)
         provider, host = self._provider(flow)
-        endpoint: endpoints.Endpoint = "unknown"
         if _is_session(flow.request, path):
-            endpoint = endpoints.REALTIME
-        elif not _is_disguised(flow.request):
+            endpoint: endpoints.Endpoint = endpoints.REALTIME
+        elif _is_disguised(flow.request):
+            endpoint = "unmeterable"
+        else:
             endpoint = endpoints.classify(flow.request.method, path, provider)
         policy = self._settings.policy
         if endpoint == "free" or (isinstance(endpoint, str) and policy.unknown_endpoints == "pass"):
@@ -316,7 +279,7 @@ class Metered:
         if provider is None and (policy.unknown_hosts != "meter" or isinstance(endpoint, str)):
             # Of an unknown host only what speaks a known dialect can be told from ordinary traffic.
             return None
-        return provider or host, endpoints.GENERIC if isinstance(endpoint, str) else endpoint, path
+        return provider or host, endpoint, path
 
     def _provider(self, flow: http.HTTPFlow) -> tuple[str | None, str]:
         """The provider, None where its host is not metered, and the host."""
@@ -333,31 +296,7 @@ class Metered:
         return visit.identified.caller(self._settings.identity, body_user)
 
     def _deny(self, flow: http.HTTPFlow, visit: _Visit, denied: Denied, **details: str) -> None:
-        now_ms = self._clock_ms()
-        denial = denials.build(denied, visit.dialect, self._texts, self._settings.denial.mode, now_ms, **details)
-        self._note_denial(flow, denied, details.get("detail", ""))
-        headers = {"content-type": "application/json; charset=utf-8"} | denial.headers
-        if denied.standing:
-            headers |= denials.rate_limit_headers(denied.standing, now_ms)
-        content = json.dumps(denial.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        speaks = self._settings.denial.mode == "assistant_message" and denial.status == _TOO_MANY
-        if speaks and visit.asked is not None and visit.asked.stream:
-            text = self._texts.markdown(denied.reason, denied.standing, **details)
-            if self._say(flow, visit.dialect, visit.asked, text, headers):
-                return
-        flow.response = http.Response.make(denial.status, content, headers)
-
-    def _note_denial(self, flow: http.HTTPFlow, denied: Denied, detail: str) -> None:
-        """Log a refusal: a new chat asks for its answer and its title at once, and both are one refusal."""
-        who = denied.standing.user if denied.standing else "-"
-        now_ms = self._clock_ms()
-        key = (who, denied.reason, flow.request.host)
-        repeated = who != "-" and now_ms - self._denied.get(key, -_ONE_DENIAL_MS) < _ONE_DENIAL_MS
-        if len(self._denied) >= _MOST_DENIED:
-            self._denied.clear()
-        self._denied[key] = now_ms
-        where = f"{flow.request.method} {flow.request.host}{flow.request.path.partition('?')[0]}"
-        log.log(logging.DEBUG if repeated else logging.INFO, "denied %s: %s, %s %s", who, denied.reason, where, detail)
+        self._replies.deny(flow, visit.dialect, visit.asked, denied, **details)
 
     # ----------------------------------------------------------------------------------------------------- response
 
@@ -378,7 +317,7 @@ class Metered:
         if encoding:
             decode = encodings.decoder(encoding)
             if decode is None:
-                raise _Unreadable(f"content-encoding {encoding!r} cannot be undone")
+                raise Unreadable(f"content-encoding {encoding!r} cannot be undone")
             call.inflate(decode)
         if call.edits_answer:
             headers.pop("content-encoding", None)
@@ -509,70 +448,3 @@ def _framing(call: Call, media_type: str) -> Framing | None:
     if media_types.is_json(media_type) and not call.dialect.streams_array:
         return None
     return media_types.stream_framing(media_type)
-
-
-def _content(request: http.Request) -> bytes:
-    """The body, inflated. Raises _Unreadable."""
-    encoding = request.headers.get("content-encoding", "")
-    raw = request.raw_content or b""
-    if not encoding.strip():
-        return raw
-    decode = encodings.decoder(encoding) if encoding.strip().lower() in _BOUNDED_ENCODINGS else None
-    if decode is None:
-        raise _Unreadable(f"its content-encoding {encoding!r} is not taken; send it as it is, or with gzip")
-    content = b""
-    try:
-        for at in range(0, len(raw), _INFLATED_AT_ONCE):
-            content += decode(raw[at : at + _INFLATED_AT_ONCE])
-            if len(content) > _MOST_INFLATED:
-                raise _Unreadable(f"it inflates to more than {_MOST_INFLATED} bytes")
-    except _Unreadable:
-        raise
-    except Exception as error:
-        raise _Unreadable(f"it is not what its content-encoding {encoding!r} says") from error
-    return content
-
-
-def _query(request: http.Request) -> dict[str, Any]:
-    """The query of a handshake. Raises _Unreadable where a name stands twice: the server may take the other one."""
-    names = [name for name, _ in request.query.fields]
-    if len(names) != len(set(names)):
-        raise _Unreadable("its query names something twice")
-    return dict(request.query)
-
-
-def _parse(raw: bytes, request: http.Request, dialect: Dialect) -> dict[str, Any]:
-    """The body as a JSON object, or as the fields of a form; for an unknown endpoint anything else is an empty one.
-
-    Raises _Unreadable.
-    """
-    content_type = request.headers.get("content-type", "")
-    try:
-        if dialect.takes_forms and forms.is_form(content_type):
-            body = forms.read(content_type, raw)
-        else:
-            body = json.loads(raw, object_pairs_hook=_unambiguous if _may_repeat(raw) else None)
-        problem = f"a JSON object is expected, not {type(body).__name__}"
-    except RecursionError:
-        body, problem = None, "its JSON is nested too deeply"
-    except json.JSONDecodeError as error:
-        body, problem = None, f"its JSON is broken: {error}"
-    except ValueError as error:
-        body, problem = None, str(error)
-    if isinstance(body, dict):
-        return body
-    if dialect is endpoints.GENERIC:
-        return {}
-    raise _Unreadable(problem)
-
-
-def _may_repeat(raw: bytes) -> bool:
-    """Whether a body may name its model twice: looking at the bytes spares most bodies the slower reading."""
-    return raw.count(b'model"') > 1 or b"\\u00" in raw
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose model is named once: a server might take the other one. Raises ValueError."""
-    if sum(name.lower() == "model" for name, _ in pairs) > 1:
-        raise ValueError("it names its model twice")
-    return dict(pairs)

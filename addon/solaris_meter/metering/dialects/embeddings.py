@@ -15,7 +15,6 @@ from solaris_meter.metering.dialects.dialect import (
     make_request,
     mapping,
 )
-from solaris_meter.metering.tokens import Prompt
 
 
 class Embeddings(openai_style.OpenAIStyle):
@@ -35,7 +34,7 @@ class Embeddings(openai_style.OpenAIStyle):
             model=deployment(path) or body.get("model"),
             max_output=1,  # there is none to hold tokens for
             user=body.get("user"),
-            prompt=lambda: input_prompt(body.get("input")),
+            prompt=lambda: openai_style.plain_prompt(body.get("input")),
         )
 
     def read_event(self, answer: Answer, event: Json) -> None:
@@ -49,17 +48,3 @@ class Embeddings(openai_style.OpenAIStyle):
     def conclude(self, answer: Answer, request: Request) -> None:
         if answer.ran:
             answer.output_tokens = answer.output_tokens or 0
-
-
-def input_prompt(value: object) -> Prompt:
-    """What is embedded: a text, several, or texts that were tokenised already (lists of numbers)."""
-    texts: list[str] = []
-    ids = 0
-    for item in [value] if isinstance(value, str) else items(value):
-        if isinstance(item, str):
-            texts.append(item)
-        elif isinstance(item, list):
-            ids += len(item)
-        elif isinstance(item, int):
-            ids += 1
-    return Prompt(messages=(), text="\n".join(texts), token_ids=ids)

@@ -21,7 +21,7 @@ from solaris_meter.metering.dialects.dialect import (
     objects,
     said,
 )
-from solaris_meter.metering.dialects.embeddings import input_prompt
+from solaris_meter.metering.dialects.openai_style import plain_prompt
 from solaris_meter.metering.prompt import count_attachments
 from solaris_meter.metering.tokens import Prompt
 
@@ -119,7 +119,7 @@ def _prompt(body: Json) -> Prompt:
         calls = dump(message.get("tool_calls")) if message.get("tool_calls") else ""
         text = (content if isinstance(content, str) else "") + calls
         messages.append({"role": role if isinstance(role, str) else "user", "content": text})
-    plain = input_prompt(body.get("input")).text
+    plain = plain_prompt(body.get("input")).text
     pieces = [body.get("system"), body.get("prompt"), plain]
     schema = body.get("format")
     return Prompt(

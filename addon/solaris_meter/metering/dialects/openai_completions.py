@@ -14,7 +14,6 @@ from solaris_meter.metering.dialects.dialect import (
     Request,
     Said,
     deployment,
-    items,
     limited,
     make_request,
     mapping,
@@ -23,7 +22,6 @@ from solaris_meter.metering.dialects.dialect import (
     whole,
 )
 from solaris_meter.metering.dialects.openai_chat import OpenAIChat
-from solaris_meter.metering.tokens import Prompt
 
 
 class OpenAICompletions(OpenAIChat):
@@ -46,7 +44,7 @@ class OpenAICompletions(OpenAIChat):
             choices=min(MAX_CHOICES, (whole(body.get("best_of")) or whole(body.get("n")) or 1) * max(1, many)),
             user=body.get("user"),
             wants_usage=mapping(body.get("stream_options")).get("include_usage") is True,
-            prompt=lambda: _prompt(prompts),
+            prompt=lambda: openai_style.plain_prompt(prompts),
         )
 
     def limit_output(self, body: Json, tokens: int) -> Json:
@@ -87,17 +85,3 @@ class OpenAICompletions(OpenAIChat):
         if usage:
             chunks.append(base | {"choices": [], "usage": openai_style.prompt_completion(input_tokens, output_tokens)})
         return [*map(said, chunks), (None, "[DONE]")]
-
-
-def _prompt(prompts: object) -> Prompt:
-    """Texts are counted as they are; a list of numbers is a text that was tokenised already."""
-    texts: list[str] = []
-    ids = 0
-    for prompt in [prompts] if isinstance(prompts, str) else items(prompts):
-        if isinstance(prompt, str):
-            texts.append(prompt)
-        elif isinstance(prompt, list):
-            ids += len(prompt)
-        elif isinstance(prompt, int):
-            ids += 1
-    return Prompt(messages=(), text="\n".join(texts), token_ids=ids)

@@ -22,10 +22,6 @@ from solaris_meter.metering.dialects.dialect import (
 from solaris_meter.metering.prompt import count_attachments
 from solaris_meter.metering.tokens import Prompt
 
-PICTURE_TOKENS = {"low": 272, "medium": 1056, "high": 4160}
-"""Of a square picture (https://platform.openai.com/docs/guides/image-generation#calculating-costs)."""
-DEAREST_PICTURE_TOKENS = 6240
-
 _PAID_IN_TOKENS = re.compile(r"gpt-image|chatgpt-image")
 
 
@@ -48,7 +44,7 @@ class OpenAIImages(openai_style.OpenAIStyle):
             body_bytes,
             model=model,
             choices=count,
-            max_output=DEAREST_PICTURE_TOKENS if _PAID_IN_TOKENS.search(str(model)) else 1,
+            max_output=openai_style.DEAREST_PICTURE_TOKENS if _PAID_IN_TOKENS.search(str(model)) else 1,
             user=body.get("user"),
             images=0 if _PAID_IN_TOKENS.search(str(model)) else count,
             prompt=lambda: Prompt(messages=(), text=str(body.get("prompt") or ""), attachments=count_attachments(body)),
@@ -78,7 +74,9 @@ class OpenAIImages(openai_style.OpenAIStyle):
         if answer.ran and answer.output_tokens is None:
             # What was shown on the way is nearly the picture.
             quality = str(answer.terms.get("image_quality"))
-            answer.unseen_tokens = PICTURE_TOKENS.get(quality, PICTURE_TOKENS["medium"]) * request.choices
+            answer.unseen_tokens = (
+                openai_style.PICTURE_TOKENS.get(quality, openai_style.PICTURE_TOKENS["medium"]) * request.choices
+            )
 
     def _read_usage(self, answer: Answer, holder: Json) -> None:
         usage = mapping(holder.get("usage"))

@@ -24,7 +24,6 @@ from solaris_meter.metering.dialects.dialect import (
     texts,
     whole,
 )
-from solaris_meter.metering.dialects.openai_images import PICTURE_TOKENS
 from solaris_meter.metering.dialects.openai_responses_writer import ResponseWriter, response_usage
 from solaris_meter.metering.openai_prompt import schema_text
 from solaris_meter.metering.prompt import count_attachments
@@ -97,7 +96,7 @@ class OpenAIResponses(openai_style.OpenAIStyle):
             _read_usage(answer, response)
         elif named == "response.image_generation_call.partial_image":
             answer.ran = True
-            answer.unseen_tokens = PICTURE_TOKENS["medium"]
+            answer.unseen_tokens = openai_style.PICTURE_TOKENS["medium"]
 
     def is_last(self, event: Json) -> bool:
         return kind(event) in _LAST

@@ -2,9 +2,14 @@
 
 from typing import Any, TypeGuard
 
-from solaris_meter.metering.dialects.dialect import Answer, Dialect, Json, for_librechat, mapping, whole
+from solaris_meter.metering.dialects.dialect import Answer, Dialect, Json, for_librechat, items, mapping, whole
+from solaris_meter.metering.tokens import Prompt
 
 _TYPES = {401: "authentication_error", 503: "server_error", 400: "invalid_request_error"}
+PICTURE_TOKENS = {"low": 272, "medium": 1056, "high": 4160}
+"""Of a square picture, by quality (https://platform.openai.com/docs/guides/image-generation#calculating-costs)."""
+DEAREST_PICTURE_TOKENS = 6240
+
 _USD_PER_TICK = 1e-10  # xAI: https://docs.x.ai/docs/guides/cost-tracking
 
 
@@ -60,6 +65,20 @@ def read_input_output(answer: Answer, usage: Json) -> None:
         answer.output_tokens = written
         answer.reasoning_tokens = min(written, whole(outside.get("reasoning_tokens")) or 0)
     _read_terms(answer, usage, inside, outside)
+
+
+def plain_prompt(value: object) -> Prompt:
+    """What is completed or embedded: a text, several, or texts that were tokenised already (lists of numbers)."""
+    texts: list[str] = []
+    ids = 0
+    for item in [value] if isinstance(value, str) else items(value):
+        if isinstance(item, str):
+            texts.append(item)
+        elif isinstance(item, list):
+            ids += len(item)
+        elif isinstance(item, int):
+            ids += 1
+    return Prompt(messages=(), text="\n".join(texts), token_ids=ids)
 
 
 def prompt_completion(input_tokens: int, output_tokens: int) -> Json:

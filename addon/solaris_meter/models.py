@@ -9,6 +9,9 @@ Basis = Literal["reported", "counted", "estimated"]
 """How sure a count is: `reported` by the provider, `counted` with LiteLLM, `estimated` when something was assumed."""
 
 Status = Literal["active", "blocked"]
+Ending = Literal["settled", "free", "journalled", "uncharged", "denied"]
+"""How a call ended: `settled` in the ledger; `free`, because nothing was owed; `journalled`, because the ledger was
+down; `uncharged`, because the ledger refused it; `denied`, and never sent upstream."""
 Overdraft = Literal["soft", "strict"]
 GrantKind = Literal["allowance", "rollover", "bonus", "credit"]
 
@@ -110,3 +113,28 @@ class Standing:
         if self.limit == 0:
             return 100.0 if self.used else 0.0
         return self.used * 1000 // self.limit / 10
+
+
+@dataclass(frozen=True, slots=True)
+class CallReport:
+    """One call that is over, as those hear of it who watch (logs, metrics, inspection). It holds no text and no key.
+
+    `id` is the usage event's, empty for a denial. `caller` and `details` None: the call was denied before they were
+    known. `reason` says why it was denied. `status` is the upstream's HTTP status, or that of the denial. `settle_ms`
+    is how long the ledger took to commit the settlement.
+    """
+
+    id: str
+    ending: Ending
+    caller: Caller | None
+    details: CallDetails | None
+    at_ms: int
+    duration_ms: int
+    status: int
+    reason: str = ""
+    interrupted: bool = False
+    usage: Usage | None = None
+    billed_tokens: int = 0
+    cost_nano_usd: int | None = None
+    standing: Standing | None = None
+    settle_ms: int = 0

@@ -164,9 +164,26 @@ class Web(_Table, frozen=True, kw_only=True):
 
 
 class Observe(_Table, frozen=True, kw_only=True):
-    """Where metrics and health are served."""
+    """Where metrics and health are served (empty: nowhere), and in which form the log is written."""
 
     listen: str = "127.0.0.1:9464"
+    log: Literal["text", "json"] = "text"
+
+
+class Inspect(_Table, frozen=True, kw_only=True):
+    """What mitmweb keeps for operators: at most so many finished calls, none older than so many seconds."""
+
+    keep: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    keep_seconds: Annotated[int, Meta(ge=1)] = 3600
+
+
+class Shutdown(_Table, frozen=True, kw_only=True):
+    """`grace`: seconds that running answers get to end in after SIGTERM; what still runs then is settled as it is.
+
+    Docker kills after 10 s unless its `stop_grace_period` is longer.
+    """
+
+    grace: Annotated[float, Meta(ge=0, le=3600)] = 7.0
 
 
 class Settings(_Table, frozen=True, kw_only=True):
@@ -187,6 +204,8 @@ class Settings(_Table, frozen=True, kw_only=True):
     policy: Policy = Policy()
     web: Web = Web()
     observe: Observe = Observe()
+    inspect: Inspect = Inspect()
+    shutdown: Shutdown = Shutdown()
 
     @property
     def all_routes(self) -> dict[str, str]:

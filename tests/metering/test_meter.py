@@ -78,6 +78,7 @@ class Shop:
     ):
         self.path = path
         self.now_ms = NOW_MS
+        self.reports = []
         self.engine = open_engine(f"sqlite:///{path}")
         self.ledger = Ledger(self.engine, owner, new, [80, 100])
         self.ledger.open()
@@ -94,6 +95,7 @@ class Shop:
             clock_ms=lambda: self.now_ms,
             new_id=lambda: f"{owner}-{next(ids)}",
             notice=lambda standing: f"FIM {standing.user}",
+            ended=lambda report: self.reports.append(report),
         )
 
     async def open(self, body=QUESTION, *, user="ana", dialect=OPENAI, gone=False):
@@ -231,6 +233,33 @@ def test_the_time_a_call_took_is_kept(shop):
         reports_usage(call, 1, 1)
         await one.meter.settle(call, 200, interrupted=True)
         assert [(event["duration_ms"], event["interrupted"]) for event in one.events()] == [(2500, 1)]
+
+    asyncio.run(story())
+
+
+def test_who_watches_hears_of_each_call_once_and_how_it_ended(shop):
+    async def story():
+        one = shop()
+        call = await one.open()
+        one.now_ms += 2500
+        reports_usage(call, 12, 30)
+        settled = await one.meter.settle(call, 200, interrupted=True)
+        await one.meter.settle(call, 200, interrupted=True)
+        [report] = one.reports
+        assert (report.id, report.ending, report.caller.user, report.details.model) == (
+            call.id,
+            "settled",
+            "ana",
+            "gpt-4o",
+        )
+        assert (report.billed_tokens, report.usage.total_tokens, report.standing) == (42, 42, settled.standing)
+        assert (report.at_ms, report.duration_ms, report.status, report.interrupted) == (one.now_ms, 2500, 200, True)
+        free = await one.open()
+        await one.meter.void(free)
+        await one.meter.void(free)
+        assert [(report.id, report.ending, report.billed_tokens) for report in one.reports[1:]] == [
+            (free.id, "free", 0)
+        ]
 
     asyncio.run(story())
 

@@ -102,9 +102,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A settled call. `crossed`: the thresholds it was the first to cross. `repeated`: it had been settled before."""
+    """A settled call. `crossed`: the thresholds it was the first to cross. `repeated`: it had been settled before, and
+    `billed_tokens`, what it was charged, is 0."""
 
     standing: Standing
+    billed_tokens: int = 0
     crossed: tuple[int, ...] = ()
     repeated: bool = False
 
@@ -386,7 +388,7 @@ def _charge(
     account, _ = entries.post(tx, account, "usage", split, now_ms, usage_event_id=row["id"])
     tx.execute("UPDATE accounts SET used = used + :billed WHERE id = :id", billed=billed, id=account.id)
     account = replace(account, used=account.used + billed)
-    return Settled(account.standing, alerts.record(tx, account, thresholds, row["id"], now_ms, channels))
+    return Settled(account.standing, billed, alerts.record(tx, account, thresholds, row["id"], now_ms, channels))
 
 
 def _recover_one(

@@ -20,7 +20,7 @@ from solaris_meter.metering.call import Call, Terms
 from solaris_meter.metering.dialects.dialect import Dialect, Request
 from solaris_meter.metering.pricing import Pricing
 from solaris_meter.metering.tokens import Count, TokenCounter
-from solaris_meter.models import CallDetails, Caller, Standing, Usage
+from solaris_meter.models import CallDetails, Caller, CallReport, Ending, Standing, Usage
 from solaris_meter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class Meter:
     """Admits calls against the ledger and charges them.
 
     `clock_ms` gives UTC milliseconds, `new_id` a fresh id for each call, `notice` the text for an answer that is ended
-    because everything is used up, `warning` the one for an answer that crosses a threshold.
+    because everything is used up, `warning` the one for an answer that crosses a threshold. `ended` is told of each
+    admitted call when its books are closed; it must not raise.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Meter:
         new_id: Callable[[], str],
         notice: Callable[[Standing], str],
         warning: Callable[[Standing], str] = lambda _: "",
+        ended: Callable[[CallReport], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._counter = counter
@@ -80,6 +82,7 @@ class Meter:
         self._new_id = new_id
         self._notice = notice
         self._warning = warning
+        self._ended = ended
         self._latest: OrderedDict[str, Standing] = OrderedDict()
         self._admission = Admission(self._reserve, settings.admission.admission_wait)
         self._running: dict[str, Call] = {}
@@ -92,6 +95,11 @@ class Meter:
     def running(self) -> int:
         """How many calls wait, are admitted, or are being settled. Deferred ones end whenever they do."""
         return len(self._running) - len(self._deferred) + len(self._closing) + self._admission.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for others to settle."""
+        return self._admission.waiting
 
     def stop(self) -> None:
         """Admit nobody any more: what waits is refused, what runs may end."""
@@ -191,7 +199,7 @@ class Meter:
         self._forget(call)
         self._closing.add(call.id)
         try:
-            await self._void(call)
+            await self._void(call, 0)
         finally:
             self._closing.discard(call.id)
             self._admission.wake(call.terms.ask.caller.user)
@@ -243,7 +251,7 @@ class Meter:
         if usage is None:
             if call.dialect.counts_input and status:
                 log.warning("call %s: its answer held neither usage nor text; it is not charged", call.id)
-            await self._void(call)
+            await self._void(call, status)
             return None
         now_ms = self._clock_ms()
         priced = self._counter.ready
@@ -263,9 +271,11 @@ class Meter:
         except Unavailable as error:
             log.error("call %s is journalled, to be billed later: %s", call.id, error)
             await asyncio.to_thread(self._ledger.keep, unsettled)
+            self._report(call, "journalled", outcome)
             return None
         except LedgerError as error:
             log.error("call %s is not charged: %s", call.id, error)
+            self._report(call, "uncharged", outcome)
             return None
         except asyncio.CancelledError:
             # The process ends. The ledger may have taken it or not; billing it again is harmless.
@@ -274,6 +284,8 @@ class Meter:
         self._note(settled.standing)
         if settled.repeated:
             log.warning("call %s had been settled before; it is not charged again", call.id)
+        else:
+            self._report(call, "settled", outcome, settled, settle_ms=max(0, self._clock_ms() - now_ms))
         for threshold in settled.crossed:
             log.info("%s crossed %d %% of the limit", settled.standing.user, threshold)
         if not priced:
@@ -415,12 +427,41 @@ class Meter:
     def _extend(self, call_id: str, tokens: int) -> "Future[int]":
         return self._ledger.extend(call_id, tokens, self._clock_ms())
 
-    async def _void(self, call: Call) -> None:
+    async def _void(self, call: Call, status: int) -> None:
+        now_ms = self._clock_ms()
         try:
             if call.terms.reserved is not None:
-                await asyncio.wrap_future(self._ledger.void(call.id, self._clock_ms()))
+                await asyncio.wrap_future(self._ledger.void(call.id, now_ms))
         except LedgerError as error:
             log.error("call %s keeps its reservation until it is recovered: %s", call.id, error)
+        terms = call.terms
+        self._ended(
+            CallReport(
+                call.id, "free", terms.ask.caller, terms.ask.details, now_ms, max(0, now_ms - terms.opened_ms), status
+            )
+        )
+
+    def _report(
+        self, call: Call, ending: Ending, outcome: Outcome, settled: Settled | None = None, *, settle_ms: int = 0
+    ) -> None:
+        terms = call.terms
+        self._ended(
+            CallReport(
+                id=call.id,
+                ending=ending,
+                caller=terms.ask.caller,
+                details=terms.ask.details,
+                at_ms=terms.opened_ms + outcome.duration_ms,
+                duration_ms=outcome.duration_ms,
+                status=outcome.status,
+                interrupted=outcome.interrupted,
+                usage=outcome.usage,
+                billed_tokens=settled.billed_tokens if settled else 0,
+                cost_nano_usd=outcome.cost_nano_usd,
+                standing=settled.standing if settled else None,
+                settle_ms=settle_ms,
+            )
+        )
 
 
 def _is_near(reserved: Reserved, request: Request) -> bool:

@@ -33,6 +33,7 @@ from solaris_meter.proxy.passthrough import Passthrough
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import Router
 from solaris_meter.proxy.sessions import Sessions
+from solaris_meter.proxy.watch import Watch
 from solaris_meter.settings import Settings, find_config, load_settings, without_effect
 
 log = logging.getLogger(__name__)
@@ -181,6 +182,7 @@ def _build(settings: Settings) -> _Parts:
     def warning(standing: Standing) -> str:
         return notices.notice(texts.notice(standing))
 
+    watch = Watch(())
     meter = Meter(
         ledger,
         counter,
@@ -190,11 +192,12 @@ def _build(settings: Settings) -> _Parts:
         new_id=lambda: str(uuid.uuid4()),
         notice=notice,
         warning=warning,
+        ended=watch.ended,
     )
     providers = Providers(settings.all_routes, settings.policy.hosts)
-    sessions = Sessions(meter, texts, settings, _clock_ms)
+    sessions = Sessions(meter, texts, watch, settings, _clock_ms)
     replies = Replies(texts, settings.denial, _clock_ms)
-    metered = Metered(meter, sessions, providers, replies, settings, _clock_ms)
+    metered = Metered(meter, sessions, providers, replies, watch, settings, _clock_ms)
     delivery = None
     if channels:
         outlets = Outlets(channels)

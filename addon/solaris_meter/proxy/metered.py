@@ -23,13 +23,14 @@ from solaris_meter.metering.framing import media_types
 from solaris_meter.metering.framing.framing import Framing
 from solaris_meter.metering.meter import Denied, Meter
 from solaris_meter.metering.providers import Providers
-from solaris_meter.models import CallDetails, Caller
+from solaris_meter.models import CallDetails, Caller, CallReport
 from solaris_meter.proxy import bodies, identity
 from solaris_meter.proxy.bodies import Unreadable
 from solaris_meter.proxy.connections import hang_up
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import ROUTE
 from solaris_meter.proxy.sessions import Sessions
+from solaris_meter.proxy.watch import Watcher
 from solaris_meter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ _CLIENT_LEFT = ("Client disconnected", "stream reset by client")  # mitmproxy's 
 @dataclass(slots=True)
 class _Visit:
     """What is known of one flow on its way. `call` once it is admitted, `sent` once it may be on its way upstream.
+    `caller` and `details` as soon as they are known.
 
     `polls`: the flow asks for the answer of a call that was made before.
     """
@@ -49,6 +51,8 @@ class _Visit:
     identified: identity.Identified | None = None
     refused: str = ""
     dialect: Dialect = endpoints.GENERIC
+    caller: Caller | None = None
+    details: CallDetails | None = None
     call: Call | None = None
     asked: Request | None = None
     sent: bool = False
@@ -65,6 +69,7 @@ class Metered:
         sessions: Sessions,
         providers: Providers,
         replies: Replies,
+        watch: Watcher,
         settings: Settings,
         clock_ms: Callable[[], int],
     ) -> None:
@@ -72,6 +77,7 @@ class Metered:
         self._sessions = sessions
         self._providers = providers
         self._replies = replies
+        self._watch = watch
         self._settings = settings
         self._clock_ms = clock_ms
         self._visits: dict[str, _Visit] = {}
@@ -181,14 +187,14 @@ class Metered:
             self._deny(flow, visit, Denied("endpoint_denied"), detail=f"{request.host}{path}")
             return
         visit.asked = asked
-        caller = self._caller(visit, asked.user)
+        details = visit.details = CallDetails(provider, asked.model[:256], visit.dialect.name, path[:512], asked.stream)
+        caller = visit.caller = self._caller(visit, asked.user)
         if caller is None:
             self._deny(flow, visit, Denied("identity_missing"), header=self._settings.identity.user_header)
             return
         is_command = notices.is_command(said, self._settings.chat.commands)
         if is_command and await self._tell_balance(flow, visit.dialect, asked, caller):
             return
-        details = CallDetails(provider, asked.model[:256], visit.dialect.name, path[:512], asked.stream)
         opened = await self._meter.open(
             caller,
             details,
@@ -207,6 +213,7 @@ class Metered:
             self._deny(flow, visit, Denied("ledger_unavailable"))
             return
         visit.call = opened
+        self._watch.admitted(flow, opened)
         if not signed:
             if visit.dialect is not endpoints.REALTIME:
                 request.anticomp()
@@ -258,6 +265,7 @@ class Metered:
             return
         visit.call = self._meter.polled(provider, polled)
         if visit.call is not None:
+            self._watch.admitted(flow, visit.call)
             visit.polls = True
             visit.dialect = visit.call.dialect
             visit.sent = flow.client_conn.connected
@@ -297,6 +305,21 @@ class Metered:
 
     def _deny(self, flow: http.HTTPFlow, visit: _Visit, denied: Denied, **details: str) -> None:
         self._replies.deny(flow, visit.dialect, visit.asked, denied, **details)
+        assert flow.response is not None
+        self._watch.denied(
+            flow,
+            CallReport(
+                id=visit.call.id if visit.call else "",
+                ending="denied",
+                caller=visit.caller,
+                details=visit.details,
+                at_ms=self._clock_ms(),
+                duration_ms=0,
+                status=flow.response.status_code,
+                reason=denied.reason,
+                standing=denied.standing,
+            ),
+        )
 
     # ----------------------------------------------------------------------------------------------------- response
 

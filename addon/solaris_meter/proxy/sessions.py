@@ -21,8 +21,9 @@ from solaris_meter.metering.call import Call
 from solaris_meter.metering.dialects import openai_realtime
 from solaris_meter.metering.dialects.dialect import Dialect, Request
 from solaris_meter.metering.meter import Denied, Meter
-from solaris_meter.models import CallDetails, Caller
+from solaris_meter.models import CallDetails, Caller, CallReport
 from solaris_meter.proxy.connections import hang_up
+from solaris_meter.proxy.watch import Watcher
 from solaris_meter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,12 @@ class _Session:
 class Sessions:
     """The hooks of a WebSocket whose handshake was admitted."""
 
-    def __init__(self, meter: Meter, texts: Texts, settings: Settings, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, meter: Meter, texts: Texts, watch: Watcher, settings: Settings, clock_ms: Callable[[], int]
+    ) -> None:
         self._meter = meter
         self._texts = texts
+        self._watch = watch
         self._settings = settings
         self._clock_ms = clock_ms
         self._sessions: dict[str, _Session] = {}
@@ -106,7 +110,7 @@ class Sessions:
         kind = event.get("type")
         if kind == openai_realtime.TRANSCRIBED:
             # Another model's work, and none of the response that may be running.
-            await self._settle(self._uncovered(session), message, interrupted=False)
+            await self._settle(self._uncovered(flow, session), message, interrupted=False)
             return
         answer_id = openai_realtime.response_id(event)
         if answer_id is None:
@@ -133,13 +137,15 @@ class Sessions:
         if call is not None:
             return call, None
         opened = await self._open(flow, session)
-        return (self._uncovered(session), opened) if isinstance(opened, Denied) else (opened, None)
+        return (self._uncovered(flow, session), opened) if isinstance(opened, Denied) else (opened, None)
 
-    def _uncovered(self, session: _Session) -> Call:
-        return self._meter.uncovered(session.caller, session.details, session.dialect, session.request)
+    def _uncovered(self, flow: http.HTTPFlow, session: _Session) -> Call:
+        call = self._meter.uncovered(session.caller, session.details, session.dialect, session.request)
+        self._watch.admitted(flow, call)
+        return call
 
     async def _open(self, flow: http.HTTPFlow, session: _Session) -> Call | Denied:
-        return await self._meter.open(
+        opened = await self._meter.open(
             session.caller,
             session.details,
             session.dialect,
@@ -147,6 +153,9 @@ class Sessions:
             b"",
             lambda: not flow.client_conn.connected,
         )
+        if isinstance(opened, Call):
+            self._watch.admitted(flow, opened)
+        return opened
 
     async def _settle_rest(self, session: _Session) -> None:
         rest = [*session.running.values(), *([session.waiting] if session.waiting else [])]
@@ -167,6 +176,20 @@ class Sessions:
         session.over = True
         denial = denials.build(denied, session.dialect, self._texts, self._settings.denial.mode, self._clock_ms())
         event: dict[str, Any] = {"type": "error", "event_id": "event_solaris"} | denial.body
+        self._watch.denied(
+            flow,
+            CallReport(
+                id="",
+                ending="denied",
+                caller=session.caller,
+                details=session.details,
+                at_ms=self._clock_ms(),
+                duration_ms=0,
+                status=denial.status,
+                reason=denied.reason,
+                standing=denied.standing,
+            ),
+        )
         log.info("denied %s: %s, in a session with %s", session.caller.user, denied.reason, session.details.provider)
         ctx.master.commands.call(
             "inject.websocket", flow, True, json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass"), True

@@ -19,7 +19,7 @@ from solaris_meter.metering.dialects.openai_chat import OpenAIChat
 from solaris_meter.metering.framing.sse import ServerSentEvents
 from solaris_meter.metering.meter import DEFERRED_LIFE_MS, UNSTREAMED_OUTPUT, Denied, Meter
 from solaris_meter.metering.pricing import Pricing
-from solaris_meter.models import CallDetails, Caller, PriceTerms, Usage
+from solaris_meter.models import CallDetails, Caller, CallReport, PriceTerms, Usage
 from solaris_meter.settings import Admission, Metering, Settings
 from solaris_meter.settings import Ledger as LedgerSettings
 
@@ -78,7 +78,7 @@ class Shop:
     ):
         self.path = path
         self.now_ms = NOW_MS
-        self.reports = []
+        self.reports: list[CallReport] = []
         self.engine = open_engine(f"sqlite:///{path}")
         self.ledger = Ledger(self.engine, owner, new, [80, 100])
         self.ledger.open()

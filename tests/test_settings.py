@@ -222,3 +222,17 @@ def test_a_channel_that_is_written_twice_is_one(load):
         "mailto://example.com?to={email}",
         "slack://****",
     ]
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path):
+    secret = tmp_path / "key"
+    secret.write_text("0123456789abcdef\n")
+    named = {"SOLARIS_IDENTITY_KEY_FILE": str(secret)}
+    assert load_settings(None, named).identity.key == "0123456789abcdef"
+    assert load_settings(None, {"SOLARIS_IDENTITY_KEY": ""} | named).identity.key == "0123456789abcdef"
+    with pytest.raises(SettingsError, match="SOLARIS_IDENTITY_KEY and SOLARIS_IDENTITY_KEY_FILE are both set"):
+        load_settings(None, {"SOLARIS_IDENTITY_KEY": "x"} | named)
+    with pytest.raises(SettingsError, match="SOLARIS_IDENTITY_KEY_FILE: '/nowhere': No such file"):
+        load_settings(None, {"SOLARIS_IDENTITY_KEY_FILE": "/nowhere"})
+    with pytest.raises(SettingsError, match="SOLARIS_IDENTITY_KEX_FILE is not a setting"):
+        load_settings(None, {"SOLARIS_IDENTITY_KEX_FILE": str(secret)})

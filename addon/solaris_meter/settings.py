@@ -1,7 +1,8 @@
 """Settings: `solaris.toml`, each key overridable by the environment as `SOLARIS_<TABLE>_<KEY>`.
 
 Everything has a default that works on one machine with SQLite. An unknown key, a wrong type or an impossible value
-raises SettingsError with the key's name. In an environment variable a list is written with commas.
+raises SettingsError with the key's name. In an environment variable a list is written with commas; with `_FILE` behind
+its name it holds the path of a file that has the value (a Docker secret).
 """
 
 import os
@@ -216,6 +217,7 @@ class Settings(_Table, frozen=True, kw_only=True):
 NOT_BUILT_YET = ("web", "observe")
 """Keys of the design that are read but change nothing in this version; `without_effect` reports the ones in use."""
 
+_FILE = "_FILE"
 _SPECIAL = {"SOLARIS_CONFIG"}  # the path of the settings file
 _SERVICE_LINK = re.compile(r"SOLARIS_(SERVICE_|PORT)")  # Kubernetes sets these for a service named solaris
 
@@ -301,7 +303,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     for name, text in environ.items():
         if not name.startswith("SOLARIS_") or name in _SPECIAL or _SERVICE_LINK.match(name):
             continue
-        table, _, key = name.removeprefix("SOLARIS_").lower().partition("_")
+        if name.endswith(_FILE):
+            text = _read_secret(name, text)
+        elif environ.get(name + _FILE):
+            if text:
+                raise SettingsError(f"{name} and {name}{_FILE} are both set: keep one")
+            continue
+        table, _, key = name.removeprefix("SOLARIS_").removesuffix(_FILE).lower().partition("_")
         known = getattr(default, table, None) if table in default.__struct_fields__ else None
         keys = () if known is None or isinstance(known, dict) else known.__struct_fields__
         if not key or (table != "routes" and key not in keys):
@@ -311,6 +319,14 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             [part.strip() for part in text.split(",") if part.strip()] if is_list else text
         )
     return found
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{name}: {path!r}: {reason}; name a readable file") from error
 
 
 def _check(settings: Settings, where: str) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from solaris_cli import alerts, balances, database, doctor, ledger, messages, plans, rates, sidecar, users
+from solaris_cli import alerts, balances, ca, database, doctor, ledger, messages, plans, rates, sidecar, users
 from solaris_cli.context import Context
 from solaris_meter import __version__
 from solaris_meter.errors import SolarisError
@@ -57,6 +57,7 @@ for command in (
     alerts.alerts,
     messages.messages,
     ledger.ledger,
+    ca.ca,
     database.db,
 ):
     main.add_command(command)

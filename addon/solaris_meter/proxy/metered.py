@@ -24,11 +24,10 @@ from solaris_meter.metering.framing.framing import Framing
 from solaris_meter.metering.meter import Denied, Meter
 from solaris_meter.metering.providers import Providers
 from solaris_meter.models import CallDetails, Caller, CallReport
-from solaris_meter.proxy import bodies, identity
+from solaris_meter.proxy import bodies, destination, identity
 from solaris_meter.proxy.bodies import Unreadable
 from solaris_meter.proxy.connections import hang_up
 from solaris_meter.proxy.replies import Replies
-from solaris_meter.proxy.route import ROUTE
 from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.proxy.watch import Watcher
 from solaris_meter.settings import Settings
@@ -260,7 +259,7 @@ class Metered:
     def _take_up(self, flow: http.HTTPFlow, visit: _Visit) -> None:
         """Meter a poll for the answer of a background call, which no answer has paid for yet."""
         polled = endpoints.polled(flow.request.method, flow.request.path)
-        provider = self._provider(flow)[0]
+        provider, _ = destination.provider(flow, self._providers)
         if polled is None or provider is None:
             return
         visit.call = self._meter.polled(provider, polled)
@@ -274,7 +273,7 @@ class Metered:
     def _target(self, flow: http.HTTPFlow) -> tuple[str, endpoints.Endpoint, str] | None:
         """The provider, the endpoint and the path of a call; None for what passes unmetered."""
         path = endpoints.plain_path(flow.request.path)
-        provider, host = self._provider(flow)
+        provider, host = destination.provider(flow, self._providers)
         if _is_session(flow.request, path):
             endpoint: endpoints.Endpoint = endpoints.REALTIME
         elif _is_disguised(flow.request):
@@ -288,16 +287,6 @@ class Metered:
             # Of an unknown host only what speaks a known dialect can be told from ordinary traffic.
             return None
         return provider or host, endpoint, path
-
-    def _provider(self, flow: http.HTTPFlow) -> tuple[str | None, str]:
-        """The provider, None where its host is not metered, and the host."""
-        host = flow.request.host
-        provider = self._providers.name(host, flow.metadata.get(ROUTE))
-        if provider is None and flow.client_conn.sni:
-            # Behind a transparent redirect the request holds an address only; the TLS handshake has the name.
-            host = flow.client_conn.sni
-            provider = self._providers.name(host)
-        return provider, host
 
     def _caller(self, visit: _Visit, body_user: str | None) -> Caller | None:
         assert visit.identified is not None

@@ -1,7 +1,8 @@
 """What is not ours passes undecrypted, or is refused (`policy.unknown_hosts`).
 
-mitmproxy's own allow_hosts would also exempt reverse listeners from metering; this looks at CONNECT tunnels only. A
-tunnel is looked into when its address or the name in its TLS handshake is one to meter.
+mitmproxy's own allow_hosts would also exempt reverse listeners from metering; this looks at CONNECT tunnels and at
+connections that a transparent redirect brought here. They are looked into when their address or the name in their TLS
+handshake is one to meter. A redirected handshake without a name is looked into as well: nobody can tell what it is for.
 """
 
 import logging
@@ -11,6 +12,7 @@ from mitmproxy import http, tcp, tls
 from mitmproxy.proxy import context, layer, layers, mode_specs
 
 from solaris_meter.metering.providers import Providers
+from solaris_meter.proxy import destination
 from solaris_meter.proxy.route import ROUTE
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,11 @@ class Passthrough:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         # A plain-http request to a forward proxy needs no tunnel.
-        known = flow.metadata.get(ROUTE) or self._providers.name(flow.request.host)
-        if self._unknown_hosts == "deny" and not known and flow.live and flow.response is None:
-            flow.response = _refusal(flow.request.host)
+        if self._unknown_hosts != "deny" or not flow.live or flow.response is not None:
+            return
+        known, host = destination.provider(flow, self._providers)
+        if not known and not flow.metadata.get(ROUTE):
+            flow.response = _refusal(host)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         if nextlayer.layer or not self._passes(nextlayer.context):
@@ -42,7 +46,10 @@ class Passthrough:
             nextlayer.layer = layers.TCPLayer(nextlayer.context, ignore=True)
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        if self._passes(data.context) and not self._providers.name(data.client_hello.sni or ""):
+        name = data.client_hello.sni
+        redirected = isinstance(data.context.client.proxy_mode, mode_specs.TransparentMode)
+        passes = self._unknown_hosts == "pass" and name if redirected else self._passes(data.context)
+        if passes and not self._providers.name(name or ""):
             data.ignore_connection = True
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:

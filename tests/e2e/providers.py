@@ -7,15 +7,13 @@ A request header `x-encode: gzip | deflate | br | zstd` has the answer compresse
 """
 
 import asyncio
-import datetime
 import email.message
 import email.parser
 import email.policy
-import ipaddress
 import json
 import ssl
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,10 +21,7 @@ from typing import Any, Protocol
 import brotli
 import zstandard
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.e2e.certificates import write_certificate
 from tests.e2e.upstream import Arrival, Upstream
 from tests.e2e.wire import anthropic, azure, bedrock, cohere, google, mistral, ollama, openai
 from tests.e2e.wire.answers import Answer, Request
@@ -66,7 +61,7 @@ class ProviderUpstream(Upstream):
         return {name: f"{self.url}/{name}" for name in _PROVIDERS}
 
     async def _listen(self) -> None:
-        _write_certificate(self.certificate, TLS_HOSTS)
+        write_certificate(self.certificate, TLS_HOSTS)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate)
         app = web.Application(client_max_size=1 << 28)
@@ -186,30 +181,3 @@ def _encoded(pieces: Iterable[bytes], encoding: str) -> Iterable[bytes]:
 
 
 # ------------------------------------------------------------------------------------------------------------- TLS
-
-
-def _write_certificate(file: Path, hosts: Iterable[str]) -> None:
-    """A self-signed certificate for `hosts` and 127.0.0.1, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a provider")])
-    now = datetime.datetime.now(datetime.UTC)
-    names: Sequence[x509.GeneralName] = [
-        *(x509.DNSName(host) for host in hosts),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))

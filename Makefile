@@ -7,7 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test librechat run lint format docs lock bench clean help
+IMAGE ?= solaris-meter:latest
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.12 --generate-hashes --no-header --no-emit-index-url \
+	--no-emit-find-links --no-annotate
+
+.PHONY: demo test librechat run lint format docs lock bench image compose-test sbom clean help
 
 help:
 	@echo "make demo    the whole story on this machine: no key, no network"
@@ -17,6 +21,9 @@ help:
 	@echo "             elsewhere with ARGS='--listen 0.0.0.0:8080'"
 	@echo "make lint    ruff, the layer rules, mypy"
 	@echo "make bench   speed beside a bare mitmdump"
+	@echo "make image   the sidecar's Docker image (IMAGE=$(IMAGE))"
+	@echo "make compose-test   compose.yaml and its overrides in the Docker engine of this machine, with stand-ins"
+	@echo "make sbom    dist/sbom.cdx.json: what the image holds of Python, as CycloneDX"
 	@echo "make docs    docs/dialects.md, from the code"
 	@echo "make lock    resolve requirements.lock anew"
 	@echo "make clean   remove what the other targets made"
@@ -61,10 +68,28 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python -m tests.dialect_table
 
-# One lock for every Python from 3.12 on: names, versions, markers and hashes, no address of an index.
+# One lock for every Python from 3.12 on: names, versions, markers and hashes, no address of an index. The image's own
+# locks are parts of it.
 lock: $(READY)
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.12 --generate-hashes --upgrade \
-		--no-header --no-emit-index-url --no-emit-find-links --no-annotate --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra dev --upgrade --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra otel --extra postgres -c requirements.lock --output-file deploy/requirements.lock
+	echo hatchling | $(COMPILE) - -c requirements.lock --output-file deploy/build-requirements.lock
+
+# SOURCE_DATE_EPOCH is the commit's time, so that the same commit gives the same files.
+image:
+	docker build -f deploy/Dockerfile -t $(IMAGE) \
+		--build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' addon/solaris_meter/__init__.py)" .
+
+compose-test: $(READY)
+	@$(MAKE) image IMAGE=solaris-meter:test
+	@$(BIN)/python -m pytest tests/deploy $(ARGS)
+
+sbom: $(READY)
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements deploy/requirements.lock --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/sbom.cdx.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

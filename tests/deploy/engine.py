@@ -34,23 +34,28 @@ def absent() -> str:
         return "no Docker here"
     if done.returncode != 0:
         return "no Docker engine runs (CI starts one; see .ci/run)"
-    if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode != 0:
+    if lacks(IMAGE):
         return f"the image {IMAGE} is not built: make compose-test"
     return ""
+
+
+def lacks(image: str) -> bool:
+    """Whether an image is not in the engine."""
+    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode != 0
 
 
 class Deployment:
     """One compose project: `way` is "reverse", "forward" or "transparent". `folder` is for what it mounts."""
 
-    def __init__(self, folder: Path, way: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, way: str, environment: dict[str, str] | None = None, name: str = "") -> None:
         self.way = way
-        self._project = f"solaris-test-{way}"
+        self._project = f"solaris-test-{name or way}"
         self._files = ["compose.yaml", "tests/deploy/compose.test.yaml"]
         if way != "reverse":
             self._files.insert(1, f"deploy/compose.{way}.yaml")
         own = {"SOLARIS_IMAGE": IMAGE, "CHAT_PORT": _CHAT_PORT, "TLS": str(folder)}
         self._settings = ENVIRONMENT | own | (environment or {})
-        self._env_file = folder / f"{way}.env"
+        self._env_file = folder / f"{self._project}.env"
         self._env_file.write_text("".join(f"{name}={value}\n" for name, value in self._settings.items()))
 
     def compose(self, *arguments: str, timeout_s: float = 240) -> str:

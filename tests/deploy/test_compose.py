@@ -4,9 +4,10 @@ import json
 import subprocess
 import time
 
+import httpx
 import pytest
 from cryptography import x509
-from tests.deploy.engine import ROOT, Deployment, absent
+from tests.deploy.engine import ENVIRONMENT, ROOT, Deployment, absent, lacks
 from tests.e2e.certificates import ISSUER, write_certificate
 
 WAYS = ("reverse", "forward", "transparent")
@@ -187,6 +188,51 @@ def test_the_ledger_survives_down_and_up(deployment):
     report = deployment.cli("ledger", "check")
     assert report["ok"], report
     assert deployment.cli("ledger", "holds") == []
+
+
+def test_the_ledger_may_be_in_postgresql(certificate):
+    if lacks("solaris-postgres:test"):
+        pytest.skip(
+            "the image solaris-postgres:test is not built: docker build -t … tests/deploy/postgres needs a network"
+        )
+    database = f"postgresql://solaris:{ENVIRONMENT['POSTGRES_PASSWORD']}@postgres/solaris"
+    settings = {"COMPOSE_PROFILES": "postgres", "SOLARIS_LEDGER_DATABASE": database}
+    one = Deployment(certificate, "reverse", settings, name="postgres")
+    one.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+    try:
+        one.up()
+        assert one.ask("openai", ANA)["status"] == 200
+        one.compose("down", "--timeout", "10")
+        one.up()
+        assert one.ask("openai", ANA)["status"] == 200
+        assert one.cli("balance", ANA)["used"] == 30
+        assert one.cli("ledger", "check")["ok"]
+        subprocess.run(["docker", "kill", one.container("postgres")], check=True, capture_output=True)
+        assert one.ask("openai", ANA)["status"] == 503
+        subprocess.run(["docker", "start", one.container("postgres")], check=True, capture_output=True)
+        one.until_served(ANA)
+        assert one.cli("balance", ANA)["used"] == 45
+    finally:
+        one.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+
+
+def test_mitmweb_stands_in_with_the_profile(certificate):
+    password = "a password of some length"
+    settings = {"COMPOSE_PROFILES": "inspect", "INSPECT_PORT": "38081", "SOLARIS_INSPECT_PASSWORD": password}
+    one = Deployment(certificate, "reverse", settings, name="inspect")
+    one.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+    try:
+        one.up()
+        assert one.ask("openai", ANA)["status"] == 200
+        assert one.cli("balance", ANA)["used"] == 15
+        with httpx.Client(base_url="http://127.0.0.1:38081", trust_env=False, timeout=20) as operator:
+            assert operator.get("/flows").status_code == 403
+            shown = operator.get("/flows", headers={"authorization": f"Bearer {password}"})
+            assert shown.status_code == 200
+            assert ANA in shown.text
+            assert "sk-of-the-operator" not in shown.text
+    finally:
+        one.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 def _issuer(pem):

@@ -36,7 +36,7 @@ class Mitmweb(Sidecar):
                 "--web-port",
                 str(self.web_port),
                 *self.mitmproxy_args,
-            ]  # fmt: skip
+            ]
         )
         assert self.process is not None
         self.api = httpx.Client(base_url=self.page, timeout=30, trust_env=False)
@@ -66,6 +66,18 @@ class Mitmweb(Sidecar):
                 return flows[-1]
             assert time.monotonic() < deadline, flows
             time.sleep(0.05)
+
+    def prices_are_known(self, patience_s: float = 60) -> None:
+        """Wait until calls are priced: LiteLLM's map is loaded in the background."""
+        ask = {"model": "gpt-4o", "messages": [{"role": "user", "content": "oi"}]}
+        deadline = time.monotonic() + patience_s
+        while "$" not in (self.flows() or [{"comment": ""}])[-1]["comment"]:
+            assert time.monotonic() < deadline, self.log.read_text()
+            httpx.post(
+                self.url("openai/v1/chat/completions"),
+                headers=self.headers("early"), json=ask, timeout=30, trust_env=False,
+            )  # fmt: skip
+            time.sleep(0.3)
 
     def shown(self, flow: dict[str, Any], message: str, view: str = "auto") -> dict[str, Any]:
         """A body as a contentview renders it."""

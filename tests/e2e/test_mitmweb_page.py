@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 860})
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(20_000)
         yield page
         browser.close()
@@ -95,4 +95,5 @@ def test_an_operator_sees_the_calls_reads_one_and_asks_for_a_balance(web: Mitmwe
     expect(page.locator(".command-result")).to_contain_text(f"ana (ana@example.com): {left:,} left of 1,000,000")
     assert API_KEY not in page.content()
     if picture := os.environ.get("SOLARIS_TEST_SCREENSHOT"):
+        page.locator(".command-result").click()  # away from the bar, whose help would cover half of it
         page.screenshot(path=picture)

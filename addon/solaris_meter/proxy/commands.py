@@ -54,7 +54,7 @@ class Commands:
             f" {row['billed_tokens']:,} billed" + (f", ${row['cost_usd']:,.4f}" if row["cost_usd"] is not None else "")
             for row in rows
         ]
-        return "\n".join(lines) or "nothing was used"
+        return "; ".join(lines) or "nothing was used"
 
     @_command("solaris.credit")
     def credit(self, user: str, amount: str, reference: str = "") -> str:

@@ -1,6 +1,7 @@
 """The contentview "Solaris": a metered call's request and answer as a conversation, and what it cost underneath."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from mitmproxy import contentviews, http
@@ -15,32 +16,6 @@ log = logging.getLogger(__name__)
 _FIRST = 10.0
 """Above all of mitmproxy's own views, which ask for 1 or 2."""
 _DIALECTS = {dialect.name: dialect for dialect in (*endpoints.DIALECTS, endpoints.REALTIME, endpoints.GENERIC)}
-_LINES = {
-    "solaris_user": "user",
-    "solaris_email": "e-mail",
-    "solaris_conversation": "conversation",
-    "solaris_model": "model",
-    "solaris_provider": "provider",
-    "solaris_dialect": "dialect",
-    "solaris_request": "usage event",
-    "solaris_ending": "ending",
-    "solaris_denied": "denied",
-    "solaris_interrupted": "interrupted",
-    "solaris_calls": "calls",
-    "solaris_input_tokens": "input tokens",
-    "solaris_cached_input_tokens": "of them cached",
-    "solaris_output_tokens": "output tokens",
-    "solaris_reasoning_tokens": "of them reasoning",
-    "solaris_tokens": "tokens",
-    "solaris_basis": "basis",
-    "solaris_billed_tokens": "billed tokens",
-    "solaris_cost_usd": "cost in USD",
-    "solaris_plan": "plan",
-    "solaris_limit": "limit",
-    "solaris_left": "left",
-    "solaris_percent_used": "used in %",
-}
-_DETAILS = frozenset({"solaris_cached_input_tokens", "solaris_reasoning_tokens"})
 
 
 class SolarisContentview(contentviews.Contentview):
@@ -93,20 +68,43 @@ def _footer(metadata: contentviews.Metadata) -> list[str]:
     parts = []
     if which in str(about.get(CUT, "")):
         parts.append(f"[only the first {MOST_BODY_BYTES:,} bytes are kept]")
-    width = max(map(len, _LINES.values()))
-    lines = [f"{label:{width}}  {_cell(about[key])}" for key, label in _LINES.items() if _is_told(key, about)]
+    lines = [f"{label:11}  {text}" for label, text in _ledger_lines(about).items() if text]
     return [*parts, "\n".join(["── Solaris Meter ──", *lines])] if lines else parts
 
 
-def _is_told(key: str, about: dict[Any, Any]) -> bool:
-    """Whether a line says something: a detail of 0 says nothing, nor that a call was one call."""
-    return (
-        key in about and not (key in _DETAILS and not about[key]) and not (key == "solaris_calls" and about[key] == 1)
-    )
+def _ledger_lines(about: Mapping[Any, Any]) -> dict[str, str]:
+    """Label → line; an empty one says nothing."""
 
+    def said(key: str, form: str = "{:,}") -> str:
+        value = about.get(f"solaris_{key}")
+        return "" if value is None or value == 0 else form.format(value)
 
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    tokens = ""
+    if "solaris_tokens" in about:
+        tokens = (
+            f"{about['solaris_input_tokens']:,} in{said('cached_input_tokens', ' ({:,} cached)')}"
+            f" + {about['solaris_output_tokens']:,} out{said('reasoning_tokens', ' ({:,} reasoning)')}"
+            f" = {about['solaris_tokens']:,} ({about['solaris_basis']}), {about['solaris_billed_tokens']:,} billed"
+        )
+    left = ""
+    if "solaris_left" in about:
+        left = (
+            f"{about['solaris_left']:,} of {about['solaris_limit']:,} · {about['solaris_percent_used']} % used"
+            f" · plan {about['solaris_plan']}"
+        )
+    ending = [said("ending", "{}"), said("denied", "{}"), "interrupted" if "solaris_interrupted" in about else ""]
+    calls = about.get("solaris_calls", 0)
+    return {
+        "user": said("user", "{}") + said("email", " ({})"),
+        "chat": said("conversation", "{}"),
+        "model": " · ".join(filter(None, (said(key, "{}") for key in ("model", "provider", "dialect")))),
+        "calls": f"{calls:,}" if calls > 1 else "",
+        "tokens": tokens,
+        "cost": said("cost_usd", "${}"),
+        "left": left,
+        "ending": " · ".join(filter(None, ending)),
+        "usage event": said("request", "{}"),
+    }
 
 
 def _is_metered(metadata: contentviews.Metadata) -> bool:

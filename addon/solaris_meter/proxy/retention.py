@@ -144,6 +144,7 @@ class Retention:
         for flow_id in self._surplus(now_s):
             del self._finished[flow_id]
             self._store.remove([over[flow_id]])  # one by one: mitmproxy logs each removal of several
+            _empty(over[flow_id])
         self._tidied()
 
     def _surplus(self, now_s: float) -> list[str]:
@@ -166,7 +167,10 @@ class Retention:
         masked = masking.mask_response(flow)
         if self._mask(flow) or masked:
             self._show([flow])
-        return _cut(flow, "request", flow.request) + (_cut(flow, "response", flow.response) if flow.response else 0)
+        if flow.response is None:
+            return _cut(flow, "request", flow.request)
+        flow.response.stream = bool(flow.response.stream)  # nothing streams any more: let go of who relayed it
+        return _cut(flow, "request", flow.request) + _cut(flow, "response", flow.response)
 
     def _mask(self, flow: http.HTTPFlow) -> bool:
         changed = masking.mask_request(flow, self._key_header)
@@ -190,6 +194,14 @@ def _cut(flow: http.HTTPFlow, name: str, message: http.Message) -> int:
         message.raw_content = content[:MOST_BODY_BYTES]
         _note_cut(flow, name)
     return min(len(content), MOST_BODY_BYTES)
+
+
+def _empty(flow: any_flow.Flow) -> None:
+    """Free the bodies of a dropped flow at once: mitmproxy has its flows in cycles, which Python seldom looks for."""
+    if isinstance(flow, http.HTTPFlow):
+        flow.request.raw_content = None
+        if flow.response is not None:
+            flow.response.raw_content = None
 
 
 def _note_cut(flow: http.HTTPFlow, name: str) -> None:

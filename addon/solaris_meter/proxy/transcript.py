@@ -10,7 +10,17 @@ from itertools import groupby
 from typing import Any
 
 from solaris_meter.metering import encodings, forms
-from solaris_meter.metering.dialects.dialect import Answer, Conversation, Dialect, Json, dump, items, mapping, objects
+from solaris_meter.metering.dialects.dialect import (
+    Answer,
+    Conversation,
+    Dialect,
+    Json,
+    dump,
+    items,
+    kind,
+    mapping,
+    objects,
+)
 from solaris_meter.metering.framing import media_types
 from solaris_meter.metering.framing.framing import Event, Framing
 
@@ -22,7 +32,7 @@ _PARAMETERS = (
 _HOLDERS = ("generationConfig", "generation_config", "inferenceConfig", "options", "reasoning", "thinking")
 """Where some put their parameters."""
 _SYSTEM = ("system", "systemInstruction", "system_instruction", "instructions", "preamble")
-_PLAIN = ("prompt", "input", "message", "texts", "inputs", "query", "documents")
+_PLAIN = ("prompt", "input", "message", "texts", "inputs", "query", "documents", "content", "requests", "instances")
 """Where what is no chat has its text."""
 _TEXT = ("text", "thinking", "reasoning_content", "refusal", "content", "parts", "output", "response", "json", "result")
 _THOUGHTS = frozenset({"thinking", "reasoning_content", "reasoning", "reasoningContent", "reasoningText"})
@@ -61,6 +71,7 @@ def request(dialect: Dialect, path: str, data: bytes, content_type: str) -> str 
     turns = [*_system(body), *_turns(body, dialect.conversation)]
     if not turns:
         turns = [("input", text) for key in _PLAIN if (text := _text(body.get(key)))]
+        turns += [("input", f"[{name}: {len(file):,} bytes]") for name, file in body.items() if isinstance(file, bytes)]
     return "\n\n".join([head, *map(_section, turns)]) if turns else None
 
 
@@ -75,9 +86,9 @@ def answer(dialect: Dialect, data: bytes, content_type: str) -> str | None:
     if not found.told and not found.calls and found.text:
         found.told = [("text", "".join(found.text))]  # not JSON at all: a transcription, subtitles
     sections = [
-        ("assistant, thinking" if kind == "thinking" else "assistant", "".join(text for _, text in pieces))
-        for kind, pieces in groupby(found.told, key=lambda piece: piece[0])
-        if kind != "call"
+        ("assistant, thinking" if told == "thinking" else "assistant", "".join(text for _, text in pieces))
+        for told, pieces in groupby(found.told, key=lambda piece: piece[0])
+        if told != "call"
     ]
     sections += [("assistant calls", call) for call in _calls(found)]
     return "\n\n".join(_section(section) for section in sections if section[1].strip()) or None
@@ -135,8 +146,7 @@ def _tool_name(tool: Json) -> str:
     for holder in (mapping(tool.get("function")), mapping(tool.get("toolSpec")), tool):
         if isinstance(holder.get("name"), str):
             return str(holder["name"])
-    named = tool.get("type")
-    return named if isinstance(named, str) else next(iter(tool), "")
+    return kind(tool) or next(iter(tool), "")
 
 
 def _system(body: Json) -> list[tuple[str, str]]:
@@ -144,8 +154,7 @@ def _system(body: Json) -> list[tuple[str, str]]:
 
 
 def _turns(body: Json, conversation: Conversation | None) -> list[tuple[str, str]]:
-    if conversation is None:
-        return []
+    conversation = conversation or Conversation()  # Bedrock's `invoke` takes what the model's own API takes
     turns = body.get(conversation.turns)
     if isinstance(turns, str):
         return [("user", turns)]
@@ -188,17 +197,16 @@ def _lines(value: object, depth: int) -> Iterator[str]:
 
 
 def _part(part: Json, depth: int) -> Iterator[str]:
-    named = part.get("type")
-    kind = named if isinstance(named, str) else ""
-    call = _call(part, kind)
+    type_ = kind(part)
+    call = _call(part, type_)
     if call:
         yield f"calls {call}"
         return
-    if kind in _FILES or any(isinstance(part.get(key), dict) for key in _FILE_KEYS):
-        yield f"[{kind or next(key for key in _FILE_KEYS if isinstance(part.get(key), dict))}]"
+    if type_ in _FILES or any(isinstance(part.get(key), dict) for key in _FILE_KEYS):
+        yield f"[{type_ or next(key for key in _FILE_KEYS if isinstance(part.get(key), dict))}]"
         return
     result = next((part[key] for key in _RESULT_KEYS if isinstance(part.get(key), dict)), None)
-    if result is not None or kind in _RESULTS:
+    if result is not None or type_ in _RESULTS:
         text = "\n".join(line for key in _TEXT for line in _lines((result or part).get(key), depth + 1))
         yield f"result: {text or dump(result or part)}"
         return
@@ -206,10 +214,10 @@ def _part(part: Json, depth: int) -> Iterator[str]:
         yield from _lines(part.get(key), depth + 1)
 
 
-def _call(part: Json, kind: str) -> str:
+def _call(part: Json, type_: str) -> str:
     """A call of a tool as `name(arguments)`; empty for what is none."""
     for holder in (*(mapping(part.get(key)) for key in ("toolUse", "functionCall", "function")), part):
-        if not holder or (holder is part and kind not in _CALL_TYPES) or not isinstance(holder.get("name"), str):
+        if not holder or (holder is part and type_ not in _CALL_TYPES) or not isinstance(holder.get("name"), str):
             continue
         arguments = next((holder[key] for key in _ARGUMENTS if key in holder), "")
         return f"{holder['name']}({arguments if isinstance(arguments, str) else dump(arguments)})"
@@ -263,7 +271,7 @@ def _read(found: _Found, event: Json, read: Any) -> None:
     read()
     thoughts, names, arguments = _sorted_strings(event)
     for piece in found.text[before:]:
-        if piece in names and names:
+        if piece in names:
             found.calls[("told", len(found.calls))] = ([piece], [])
             found.told.append(("call", piece))
         elif piece in arguments:
@@ -282,28 +290,28 @@ def _sorted_strings(event: Json) -> tuple[set[str], set[str], set[str]]:
     arguments: set[str] = set()
     pending: list[tuple[Any, str]] = [(event, "")]
     while pending:
-        value, kind = pending.pop()
+        value, part_of = pending.pop()
         if isinstance(value, str):
-            (thoughts if kind == "thinking" else arguments if kind == "call" else set()).add(value)
+            (thoughts if part_of == "thinking" else arguments if part_of == "call" else set()).add(value)
         elif isinstance(value, list):
-            pending.extend((item, kind) for item in value)
+            pending.extend((item, part_of) for item in value)
         elif isinstance(value, dict):
-            if value.get("type") in _CALL_TYPES:
-                kind = "call"
-            elif value.get("thought") is True or value.get("type") == "thinking":
-                kind = "thinking"
+            if kind(value) in _CALL_TYPES:
+                part_of = "call"
+            elif value.get("thought") is True or kind(value) == "thinking":
+                part_of = "thinking"
             for key, inner in value.items():
-                if kind == "call" and key == "name" and isinstance(inner, str):
+                if part_of == "call" and key == "name" and isinstance(inner, str):
                     names.add(inner)
-                elif kind == "call" and key in _ARGUMENTS and not isinstance(inner, str):
+                elif part_of == "call" and key in _ARGUMENTS and not isinstance(inner, str):
                     arguments.add(dump(inner))
                 else:
-                    pending.append((inner, "thinking" if key in _THOUGHTS else "call" if key in _CALLS else kind))
+                    pending.append((inner, "thinking" if key in _THOUGHTS else "call" if key in _CALLS else part_of))
     return thoughts, names, arguments
 
 
 def _calls(found: _Found) -> list[str]:
-    return [f"{''.join(name)}({''.join(arguments)})" for name, arguments in found.calls.values()]
+    return [f"{''.join(name) or 'a tool'}({''.join(arguments)})" for name, arguments in found.calls.values()]
 
 
 def _section(turn: tuple[str, str]) -> str:

@@ -222,3 +222,15 @@ def test_a_channel_that_is_written_twice_is_one(load):
         "mailto://example.com?to={email}",
         "slack://****",
     ]
+
+
+@pytest.mark.parametrize("password", ["", "correct-horse", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA"])
+def test_the_password_of_mitmweb_may_be_long_a_hash_or_left_out(password):
+    assert load_settings(None, {"SOLARIS_INSPECT_PASSWORD": password}).inspect.password == password
+
+
+@pytest.mark.parametrize("password", ["short", "           1", "1           ", " " * 20, "$argon", "$1$12345678901234"])
+def test_a_password_that_is_easily_guessed_is_refused(load, password):
+    told = refusal(load, f'[inspect]\npassword = "{password}"\n')
+    assert "inspect.password: it opens all traffic: use 12 characters or more" in told
+    assert "openssl" in told

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -220,8 +221,6 @@ def test_the_ledger_is_kept_in_the_command_bar(web: Mitmweb) -> None:
 
 def test_a_command_does_not_wait_for_ever(begin: Callable[..., Mitmweb]) -> None:
     """Another process holds the database: every stream stands still while a command waits."""
-    import sqlite3
-
     web = begin()
     web.cli("users", "add", "dora")
     holder = sqlite3.connect(web.database, isolation_level=None)
@@ -363,7 +362,12 @@ def test_a_large_answer_arrives_whole_and_is_kept_in_part(begin: Callable[..., M
 
 def test_only_so_many_flows_stay_for_so_long(begin: Callable[..., Mitmweb], client: httpx.Client) -> None:
     web = begin(inspect="keep = 5\nkeep_seconds = 4")
-    held = threading.Thread(target=lambda: _ask(web, httpx.Client(timeout=60, trust_env=False), wait_s=8))
+
+    def hold() -> None:
+        with httpx.Client(timeout=60, trust_env=False) as patient:
+            _ask(web, patient, wait_s=12)
+
+    held = threading.Thread(target=hold)
     held.start()
     time.sleep(0.5)
     for _ in range(20):
@@ -395,7 +399,12 @@ def test_three_thousand_calls_leave_a_hundred_flows(tmp_path: Path) -> None:
 
 def test_the_page_is_never_open(begin: Callable[..., Mitmweb]) -> None:
     web = begin()
-    for headers in ({}, {"authorization": "Bearer "}, {"authorization": "Bearer wrong"}):
+    for headers in (
+        {},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Basic Og=="},
+    ):
         for path in ("/", "/flows", "/flows/dump", "/events", "/options", "/commands"):
             assert httpx.get(web.page + path, headers=headers, trust_env=False).status_code == 403
     assert httpx.get(f"{web.page}/flows?token=", trust_env=False).status_code == 403

@@ -1,6 +1,7 @@
 """The command bar's commands, against a real ledger."""
 
 from concurrent.futures import Future
+from typing import Any, cast
 
 import pytest
 from mitmproxy.exceptions import CommandError
@@ -96,7 +97,7 @@ class Slow:
         self._begun = begun
 
     def _never(self):
-        future = Future()
+        future: Future[Any] = Future()
         if self._begun:
             future.set_running_or_notify_cancel()
         return future
@@ -110,11 +111,11 @@ class Slow:
 
 
 def test_an_operation_that_has_not_begun_is_taken_back(caplog):
-    commands = Commands(Slow(begun=False), lambda: NOW, patience_s=0.01)
+    commands = Commands(cast(Ledger, Slow(begun=False)), lambda: NOW, patience_s=0.01)
     assert refusal(commands.credit, "ana", "1K") == "the ledger is busy: nothing was changed, try again"
 
 
 def test_a_credit_in_doubt_can_be_repeated_without_being_given_twice():
     ledger = Slow(begun=True)
-    told = refusal(Commands(ledger, lambda: NOW, patience_s=0.01).credit, "ana", "1K")
+    told = refusal(Commands(cast(Ledger, ledger), lambda: NOW, patience_s=0.01).credit, "ana", "1K")
     assert f"'solaris.credit ana 1K {ledger.references[0]}', which books it once" in told

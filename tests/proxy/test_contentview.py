@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from mitmproxy import contentviews, ctx
 from mitmproxy.contentviews import Metadata, prettify_message
+from mitmproxy.contentviews._registry import ContentviewRegistry
 from mitmproxy.http import Headers
 from mitmproxy.test import tflow, tutils
 from tests.metering.samples import payload
@@ -35,7 +36,7 @@ ASKED = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Olá"}]}
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    registry = contentviews.ContentviewRegistry()
+    registry = ContentviewRegistry()
     for view in contentviews.registry.values():
         registry.register(view)
     registry.register(SolarisContentview)

@@ -4,7 +4,7 @@ import gc
 from dataclasses import replace
 
 import pytest
-from mitmproxy import flowfilter
+from mitmproxy import flowfilter, http
 from mitmproxy.test import tflow
 from mitmproxy.utils.emoji import emoji
 from mitmproxy.websocket import WebSocketData
@@ -30,7 +30,7 @@ def report(ending="settled", **changes):
 
 class World:
     def __init__(self):
-        self.shown = []
+        self.shown: list[http.HTTPFlow] = []
         self.inspection = Inspection(self.shown.extend, warned_percent=80)
         self.call = open_payload("openai_chat.json")
         self.flow = tflow.tflow(resp=True)

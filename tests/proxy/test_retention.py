@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from mitmproxy import http
 from mitmproxy.http import Headers
 from mitmproxy.test import tflow, tutils
 
@@ -34,7 +35,7 @@ class World:
     def __init__(self, keep=3, keep_seconds=60):
         self.now_s = 0.0
         self.view = View()
-        self.shown = []
+        self.shown: list[http.HTTPFlow] = []
         self.rounds = 0
         self.retention = Retention(
             self.view, keep, keep_seconds, "X-Solaris-Key", self.shown.extend, self._tidied, lambda: self.now_s
@@ -217,10 +218,11 @@ def test_a_round_that_fails_is_not_the_last(monkeypatch, caplog):
     world = World(keep=1)
 
     async def run():
-        world.view.resolve, resolve = None, world.view.resolve
+        monkeypatch.setattr(world.view, "flows", None)
         world.retention.running()
         await asyncio.sleep(0.05)
-        world.view.resolve = resolve
+        monkeypatch.undo()
+        monkeypatch.setattr(retention, "TIDY_EVERY_S", 0.01)
         world.flow()
         last = world.flow()
         await asyncio.sleep(0.05)

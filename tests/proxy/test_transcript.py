@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,6 @@ from tests.metering.samples import EXPECTED, MEDIA_TYPES, NAMED, dialect_of, pay
 
 from solaris_meter.proxy import transcript
 
-CHAT = NAMED["openai-chat"]
 JSON = "application/json"
 THOUGHT = {
     "anthropic_messages.json": "Let me think about it.",
@@ -34,8 +34,12 @@ ODD = st.recursive(
 )
 
 
-def told(name):
+def told(name) -> Any:
     return transcript.answer(dialect_of(name), payload(name), MEDIA_TYPES[Path(name).suffix])
+
+
+def asked(dialect, path, data, content_type=JSON) -> Any:
+    return transcript.request(NAMED[dialect], path, data, content_type)
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED if EXPECTED[name]["text"]])
@@ -60,14 +64,14 @@ def test_an_answer_without_text_is_left_to_other_views(name):
 @pytest.mark.parametrize("name", sorted(REQUESTS.keys() - {"openai-realtime", "openai-transcription"}))
 def test_a_request_tells_its_model_and_what_it_says(name):
     path, body = REQUESTS[name]
-    asked = NAMED[name].read_request(path, body, 0)
-    shown = transcript.request(NAMED[name], path, json.dumps(body).encode(), JSON)
-    assert shown.startswith(f"{asked.model} · {'streamed' if asked.stream else 'not streamed'}")
+    request = NAMED[name].read_request(path, body, 0)
+    shown = asked(name, path, json.dumps(body).encode())
+    assert shown.startswith(f"{request.model} · {'streamed' if request.stream else 'not streamed'}")
     assert "──\n" in shown
 
 
 def test_a_conversation_keeps_its_order_and_names_what_is_no_text():
-    shown = transcript.request(CHAT, *_dumped("openai-chat"), JSON)
+    shown = asked("openai-chat", *_dumped("openai-chat"))
     assert shown == (
         "gpt-4o · streamed · max_completion_tokens 50 · n 2\ntools: clima\n\n"
         "── system ──\nSeja breve.\n\n── assistant ──\ncalls clima()\n\n── tool ──\n42\n\n── user ──\nE?\n[image_url]"
@@ -75,7 +79,7 @@ def test_a_conversation_keeps_its_order_and_names_what_is_no_text():
 
 
 def test_a_tool_and_its_result_are_shown():
-    shown = transcript.request(NAMED["anthropic"], *_dumped("anthropic"), JSON)
+    shown = asked("anthropic", *_dumped("anthropic"))
     assert '── assistant ──\ncalls f({"a": 1})\n\n── user ──\nresult: 42' in shown
 
 
@@ -84,16 +88,14 @@ def test_an_upload_is_named_by_its_size():
         b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
         b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.mp3"\r\n\r\n12345\r\n--b--\r\n'
     )
-    shown = transcript.request(
-        NAMED["openai-transcription"], "/v1/audio/transcriptions", form, "multipart/form-data; boundary=b"
-    )
+    shown = asked("openai-transcription", "/v1/audio/transcriptions", form, "multipart/form-data; boundary=b")
     assert shown.startswith("whisper-1 · not streamed")
     assert shown.endswith("[file: 5 bytes]")
 
 
 @pytest.mark.parametrize("body", [b"", b"no JSON", b"[1]", b'{"messages": [', b"[" * 100_000, b'{"model": "gpt-4o"}'])
 def test_a_request_that_says_nothing_is_left_to_other_views(body):
-    assert transcript.request(CHAT, "/v1/chat/completions", body, JSON) is None
+    assert asked("openai-chat", "/v1/chat/completions", body) is None
 
 
 def test_plain_text_is_the_answer_of_a_transcription():

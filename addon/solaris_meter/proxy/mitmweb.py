@@ -1,5 +1,6 @@
 """What makes mitmweb a window for operators; under mitmdump there is none of it."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from solaris_meter.proxy.inspection import Inspection
 from solaris_meter.proxy.retention import Retention
 from solaris_meter.settings import Inspect, Settings
 
+log = logging.getLogger(__name__)
+
 _COLUMNS = ["icon", "path", "comment", "method", "status", "size", "time"]
 _WARNED_PERCENT = 80
+_SHORT = 12
 _CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 """mitmweb checks each guess on the event loop that relays the calls, so a check must cost nothing. The hash is never
 stored, and the password stands in the settings: there is nothing that a dear one would protect."""
@@ -59,6 +63,8 @@ def _set_options(settings: Inspect) -> None:
     if settings.password and not options.web_password:
         is_hash = settings.password.startswith("$")
         options.update(web_password=settings.password if is_hash else _CHEAP.hash(settings.password))
+    elif options.web_password and not options.web_password.startswith("$") and len(options.web_password) < _SHORT:
+        log.warning("web_password is short: who guesses it sees every prompt; use 12 characters or more")
     if options.web_columns == options.default("web_columns"):
         options.update(web_columns=_COLUMNS)
 

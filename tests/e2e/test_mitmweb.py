@@ -101,7 +101,7 @@ def test_a_call_is_shown_as_a_conversation(web: Mitmweb, client: httpx.Client, n
     assert f"── user ──\n{QUESTION}\n" in asked["text"]
     assert WHOLE_TEXT in answered["text"].partition("── Solaris Meter ──")[0]
     event = web.events()[-1]
-    tokens = f"= {event['total_tokens']:,} ({event['basis']}), {event['billed_tokens']:,} billed"
+    tokens = f"= {event['total_tokens']:,} ({event['basis']})\nbilled       {event['billed_tokens']:,}\n"
     for shown in (asked["text"], answered["text"]):
         assert tokens in shown.partition("── Solaris Meter ──")[2]
         assert event["id"] in shown

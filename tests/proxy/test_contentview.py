@@ -26,7 +26,8 @@ LEDGER_LINES = """\
 ── Solaris Meter ──
 user         ana (ana@example.com)
 model        gpt-4o · openai · openai-chat
-tokens       1,234 in (1,000 cached) + 56 out = 1,290 (reported), 1,290 billed
+tokens       1,234 in (1,000 cached) + 56 out = 1,290 (reported)
+billed       1,290
 cost         $0.003100
 left         250,000 of 1,000,000 · 75.0 % used · plan basico
 ending       settled

@@ -6,6 +6,8 @@ import pytest
 from mitmproxy import http
 from mitmproxy.http import Headers
 from mitmproxy.test import tflow, tutils
+from mitmproxy.websocket import WebSocketData, WebSocketMessage
+from wsproto.frame_protocol import Opcode
 
 from solaris_meter.proxy import retention
 from solaris_meter.proxy.retention import CUT, Kept, Retention
@@ -94,6 +96,16 @@ def test_large_bodies_push_older_flows_out(monkeypatch):
     world = World(keep=100)
     flows = [world.flow(content=b"x" * 400) for _ in range(4)]
     assert world.kept() == flows[2:]
+
+
+def test_the_messages_of_a_session_count_as_well(monkeypatch):
+    monkeypatch.setattr(retention, "MOST_BYTES", 1000)
+    world = World(keep=100)
+    sessions = [world.flow() for _ in range(3)]
+    for session in sessions:
+        session.websocket = WebSocketData(messages=[WebSocketMessage(Opcode.BINARY, True, b"x" * 400)])
+    assert world.kept() == sessions[1:]
+    assert sessions[0].websocket.messages == []
 
 
 def test_what_somebody_else_removed_is_forgotten():

@@ -84,7 +84,7 @@ def _ledger_lines(about: Mapping[Any, Any]) -> dict[str, str]:
         tokens = (
             f"{about['solaris_input_tokens']:,} in{said('cached_input_tokens', ' ({:,} cached)')}"
             f" + {about['solaris_output_tokens']:,} out{said('reasoning_tokens', ' ({:,} reasoning)')}"
-            f" = {about['solaris_tokens']:,} ({about['solaris_basis']}), {about['solaris_billed_tokens']:,} billed"
+            f" = {about['solaris_tokens']:,} ({about['solaris_basis']})"
         )
     left = ""
     if "solaris_left" in about:
@@ -100,6 +100,7 @@ def _ledger_lines(about: Mapping[Any, Any]) -> dict[str, str]:
         "model": " · ".join(filter(None, (said(key, "{}") for key in ("model", "provider", "dialect")))),
         "calls": f"{calls:,}" if calls > 1 else "",
         "tokens": tokens,
+        "billed": said("billed_tokens"),
         "cost": said("cost_usd", "${}"),
         "left": left,
         "ending": " · ".join(filter(None, ending)),

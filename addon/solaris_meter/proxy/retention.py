@@ -161,16 +161,19 @@ class Retention:
         return surplus
 
     def _finish(self, flow: any_flow.Flow) -> int:
-        """Mask and cut what a flow still has; the bytes of its bodies."""
+        """Mask and cut what a flow still has; the bytes of its bodies and messages."""
         if not isinstance(flow, http.HTTPFlow):
             return 0
         masked = masking.mask_response(flow)
         if self._mask(flow) or masked:
             self._show([flow])
-        if flow.response is None:
-            return _cut(flow, "request", flow.request)
-        flow.response.stream = bool(flow.response.stream)  # nothing streams any more: let go of who relayed it
-        return _cut(flow, "request", flow.request) + _cut(flow, "response", flow.response)
+        size = _cut(flow, "request", flow.request)
+        if flow.response is not None:
+            flow.response.stream = bool(flow.response.stream)  # nothing streams any more: let go of who relayed it
+            size += _cut(flow, "response", flow.response)
+        if flow.websocket is not None:  # whose messages are few, but may be sound
+            size += sum(len(message.content) for message in flow.websocket.messages)
+        return size
 
     def _mask(self, flow: http.HTTPFlow) -> bool:
         changed = masking.mask_request(flow, self._key_header)
@@ -202,6 +205,8 @@ def _empty(flow: any_flow.Flow) -> None:
         flow.request.raw_content = None
         if flow.response is not None:
             flow.response.raw_content = None
+        if flow.websocket is not None:
+            flow.websocket.messages.clear()
 
 
 def _note_cut(flow: http.HTTPFlow, name: str) -> None:

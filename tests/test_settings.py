@@ -236,3 +236,15 @@ def test_a_secret_may_stand_in_a_file(tmp_path):
         load_settings(None, {"SOLARIS_IDENTITY_KEY_FILE": "/nowhere"})
     with pytest.raises(SettingsError, match="SOLARIS_IDENTITY_KEX_FILE is not a setting"):
         load_settings(None, {"SOLARIS_IDENTITY_KEX_FILE": str(secret)})
+
+
+@pytest.mark.parametrize("password", ["", "correct-horse", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA"])
+def test_the_password_of_mitmweb_may_be_long_a_hash_or_left_out(password):
+    assert load_settings(None, {"SOLARIS_INSPECT_PASSWORD": password}).inspect.password == password
+
+
+@pytest.mark.parametrize("password", ["short", "           1", "1           ", " " * 20, "$argon", "$1$12345678901234"])
+def test_a_password_that_is_easily_guessed_is_refused(load, password):
+    told = refusal(load, f'[inspect]\npassword = "{password}"\n')
+    assert "inspect.password: it opens all traffic: use 12 characters or more" in told
+    assert "openssl" in told

@@ -172,10 +172,14 @@ class Observe(_Table, frozen=True, kw_only=True):
 
 
 class Inspect(_Table, frozen=True, kw_only=True):
-    """What mitmweb keeps for operators: at most so many finished calls, none older than so many seconds."""
+    """What mitmweb keeps for operators: at most so many finished calls, none older than so many seconds.
+
+    `password` of mitmweb, or its argon2 hash; empty: a random one, which mitmweb prints when it starts.
+    """
 
     keep: Annotated[int, Meta(ge=1, le=100_000)] = 500
     keep_seconds: Annotated[int, Meta(ge=1)] = 3600
+    password: Annotated[str, Meta(pattern=r"^(\$argon2.+|[^$\s].{10,}\S)?$")] = ""
 
 
 class Shutdown(_Table, frozen=True, kw_only=True):
@@ -290,6 +294,10 @@ def _explain(message: str) -> str:
         return f"unknown key {full!r}; there are {', '.join(table.__struct_fields__)}"
     if key == "identity.key":
         return "identity.key: it travels in a header: use ASCII without spaces, such as 'openssl rand -hex 32' prints"
+    if key == "inspect.password":
+        return (
+            "inspect.password: it opens all traffic: use 12 characters or more, such as 'openssl rand -hex 16' prints"
+        )
     if "enum value" in what:
         table, _, name = key.partition(".")
         field = next(field for field in msgspec.structs.fields(getattr(Settings(), table)) if field.name == name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.e2e.mitmweb import Mitmweb
 from tests.e2e.person import Person
 from tests.e2e.providers import TLS_HOSTS, ProviderUpstream
 from tests.e2e.sidecar import Sidecar
@@ -83,10 +84,7 @@ def metered(tmp_path_factory: pytest.TempPathFactory, shared_providers: Provider
     """A sidecar before every provider; after the last test nothing is held and the ledger is in order."""
     folder = tmp_path_factory.mktemp("metered")
     sidecar = Sidecar(folder, shared_providers.url, routes=shared_providers.routes())
-    script = folder / "redirect.py"
-    script.write_text(_REDIRECT.format(hosts=sorted(TLS_HOSTS), port=shared_providers.tls_port))
-    trusted = f"ssl_verify_upstream_trusted_ca={shared_providers.certificate}"
-    sidecar.mitmproxy_args += ["-s", str(script), "--set", trusted]
+    _lead_here(sidecar, shared_providers)
     try:
         sidecar.start()
         yield sidecar
@@ -94,6 +92,14 @@ def metered(tmp_path_factory: pytest.TempPathFactory, shared_providers: Provider
         sidecar.check()
     finally:
         sidecar.kill()
+
+
+def _lead_here(sidecar: Sidecar, providers: ProviderUpstream) -> None:
+    """Have the connections to real providers end on this machine."""
+    script = sidecar.folder / "redirect.py"
+    script.write_text(_REDIRECT.format(hosts=sorted(TLS_HOSTS), port=providers.tls_port))
+    trusted = f"ssl_verify_upstream_trusted_ca={providers.certificate}"
+    sidecar.mitmproxy_args += ["-s", str(script), "--set", trusted]
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +115,31 @@ def person(
     others = list(_callers)
     _callers.append(name)
     return Person(name, metered, providers, others)
+
+
+# ------------------------------------------------------------------------------------------------------------ mitmweb
+
+
+@pytest.fixture(scope="module")
+def module_web(tmp_path_factory: pytest.TempPathFactory, shared_providers: ProviderUpstream) -> Iterator[Mitmweb]:
+    """A sidecar under mitmweb before the real names of providers, which are led to this machine."""
+    folder = tmp_path_factory.mktemp("mitmweb")
+    routes = {"openai": "https://api.openai.com", "anthropic": "https://api.anthropic.com"}
+    routes["google"] = "https://generativelanguage.googleapis.com"
+    web = Mitmweb(folder, shared_providers.url, routes=shared_providers.routes() | routes)
+    _lead_here(web, shared_providers)
+    try:
+        web.start()
+        web.prices_are_known()
+        yield web
+        web.no_holds()
+        web.check()
+    finally:
+        web.kill()
+
+
+@pytest.fixture
+def web(module_web: Mitmweb, providers: ProviderUpstream) -> Mitmweb:
+    """The same, without what was called before."""
+    module_web.post("/clear")
+    return module_web

@@ -1,17 +1,19 @@
 """The ledger as a running process uses it: every operation a future that resolves after its commit."""
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from solaris_meter.channels import Channel
-from solaris_meter.ledger import audits, notices, overview, reservations
+from solaris_meter.ledger import accounts, audits, credits, notices, overview, renewals, reports, reservations
 from solaris_meter.ledger.accounts import NewAccount
-from solaris_meter.ledger.database import Engine
+from solaris_meter.ledger.credits import Applied
+from solaris_meter.ledger.database import Connection, Engine
 from solaris_meter.ledger.journal import Journal, Unsettled
 from solaris_meter.ledger.overview import Overview
 from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Settled
 from solaris_meter.ledger.writer import Writer
-from solaris_meter.models import Caller, Standing, Usage
+from solaris_meter.models import Caller, Standing, Status, Usage
 
 RESERVATION_LIFE_MS = 120_000
 """How long a reservation lives without being renewed or extended; six times the interval of renewal."""
@@ -38,6 +40,7 @@ class Ledger:
         self._channels = tuple(channels)
         self._writer = Writer(engine)
         self._journal = Journal(engine.journal)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="ledger-reader")
 
     def open(self) -> None:
         """Bring the schema up to date, mark this process as alive, and begin. Raises Unavailable."""
@@ -48,6 +51,7 @@ class Ledger:
 
     def close(self) -> None:
         """Finish what was begun and let go."""
+        self._reader.shutdown(cancel_futures=True)
         self._writer.close()
         self._engine.release(self.owner)
 
@@ -68,6 +72,49 @@ class Ledger:
     def overview(self, caller: Caller, now_ms: int) -> "Future[Overview]":
         """See `overview.of_caller`."""
         return self._writer.submit(lambda tx: overview.of_caller(tx, caller, self._new, now_ms))
+
+    def standing(self, user: str, now_ms: int) -> "Future[Standing]":
+        """How the account stands that an id, an e-mail or a unique prefix means. Raises UnknownName, Conflict."""
+        return self._writer.submit(lambda tx: _touched(tx, user, now_ms).standing)
+
+    def credit(
+        self, user: str, amount: int, now_ms: int, *, reference: str | None, note: str | None = None
+    ) -> "Future[Applied]":
+        """See `credits.give`; `user` as for `standing`."""
+
+        def give(tx: Connection) -> Applied:
+            name = accounts.find(tx, user).user
+            return credits.give(
+                tx, name, "credit", amount, now_ms, reference=reference, note=note, channels=self._channels
+            )
+
+        return self._writer.submit(give)
+
+    def set_status(self, user: str, status: Status, now_ms: int) -> "Future[Standing]":
+        """Block an account, or let it call again; `user` as for `standing`."""
+
+        def change(tx: Connection) -> Standing:
+            account = _touched(tx, user, now_ms)
+            if status == "blocked":
+                accounts.block(tx, account, now_ms, self._channels)
+            else:
+                accounts.set_status(tx, account, status)
+            return accounts.get(tx, account.user).standing
+
+        return self._writer.submit(change)
+
+    def usage(self, user: str) -> "Future[list[dict[str, Any]]]":
+        """See `reports.usage`, by model; `user` as for `standing`. It is read beside the writer, which goes on."""
+
+        def read() -> list[dict[str, Any]]:
+            connection = self._engine.connect()
+            try:
+                with connection.snapshot():
+                    return reports.usage(connection, "model", accounts.find(connection, user).id)
+            finally:
+                connection.close()
+
+        return self._reader.submit(read)
 
     def extend(self, reservation_id: str, tokens: int, now_ms: int) -> "Future[int]":
         """See `reservations.extend`."""
@@ -119,3 +166,7 @@ class Ledger:
     def drain(self, now_ms: int) -> int:
         """Bill what the journal holds, waiting for each; how many calls. Raises Unavailable, OSError: it stays."""
         return self._journal.drain(lambda call: self.bill(call, now_ms).result())
+
+
+def _touched(tx: Connection, user: str, now_ms: int) -> accounts.Account:
+    return renewals.touch(tx, accounts.find(tx, user).user, now_ms)

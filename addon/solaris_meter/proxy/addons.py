@@ -28,7 +28,9 @@ from solaris_meter.metering.tokens import TokenCounter
 from solaris_meter.models import Standing
 from solaris_meter.notify.delivery import Delivery
 from solaris_meter.notify.outlets import Outlets
+from solaris_meter.proxy import mitmweb
 from solaris_meter.proxy.metered import Metered
+from solaris_meter.proxy.mitmweb import Mitmweb
 from solaris_meter.proxy.passthrough import Passthrough
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import Router
@@ -57,6 +59,7 @@ class _Parts:
     metered: Metered
     sessions: Sessions
     delivery: Delivery | None
+    mitmweb: Mitmweb | None
 
 
 class _Closed:
@@ -111,6 +114,7 @@ class Solaris:
             Passthrough(self._parts.providers, settings.policy.unknown_hosts),
             self._parts.metered,
             self._parts.sessions,
+            *(self._parts.mitmweb.addons if self._parts.mitmweb else ()),
         ]
         source = config or "defaults (no solaris.toml)"
         log.info("Solaris Meter %s: settings %s, ledger %s", __version__, source, settings.ledger.database)
@@ -182,7 +186,8 @@ def _build(settings: Settings) -> _Parts:
     def warning(standing: Standing) -> str:
         return notices.notice(texts.notice(standing))
 
-    watch = Watch(())
+    window = mitmweb.build(settings, ledger, _clock_ms)
+    watch = Watch([window.inspection] if window else [])
     meter = Meter(
         ledger,
         counter,
@@ -203,7 +208,7 @@ def _build(settings: Settings) -> _Parts:
         outlets = Outlets(channels)
         outlets.check()
         delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
-    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery)
+    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, window)
 
 
 async def _wait_for_calls(meter: Meter, seconds: float) -> None:

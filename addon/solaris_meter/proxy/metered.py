@@ -27,6 +27,7 @@ from solaris_meter.models import CallDetails, Caller, CallReport
 from solaris_meter.proxy import bodies, destination, identity
 from solaris_meter.proxy.bodies import Unreadable
 from solaris_meter.proxy.connections import hang_up
+from solaris_meter.proxy.masking import mask_query
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.proxy.watch import Watcher
@@ -127,7 +128,7 @@ class Metered:
             # The answer is held back now; `response` replaces it.
             flow.response.stream = False
             visit.broken = True
-            log.exception("%s: its answer cannot be metered", flow.request.pretty_url)
+            log.exception("%s: its answer cannot be metered", mask_query(flow.request.pretty_url))
 
     async def response(self, flow: http.HTTPFlow) -> None:
         visit = self._visits.pop(flow.id, None)
@@ -150,7 +151,7 @@ class Metered:
         try:
             await self._abort(flow, visit)
         except Exception:
-            log.exception("%s: an interrupted call cannot be settled", flow.request.pretty_url)
+            log.exception("%s: an interrupted call cannot be settled", mask_query(flow.request.pretty_url))
 
     async def settle_all(self) -> None:
         """Settle what is still running, as interrupted: the sidecar is stopping."""
@@ -423,7 +424,8 @@ class Metered:
 
     def _break_down(self, flow: http.HTTPFlow, visit: _Visit, hook: str) -> None:
         """Our code failed: the caller gets a 503 in its dialect, and what it asked for is not served."""
-        log.exception("%s %s failed in %s: answered with 503", flow.request.method, flow.request.pretty_url, hook)
+        url = mask_query(flow.request.pretty_url)  # Google's keys stand in the query
+        log.exception("%s %s failed in %s: answered with 503", flow.request.method, url, hook)
         if flow.response is None or not flow.response.stream:
             self._deny(flow, visit, Denied("internal_error"))
 

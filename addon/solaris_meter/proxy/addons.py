@@ -29,6 +29,8 @@ from solaris_meter.models import Standing
 from solaris_meter.notify.delivery import Delivery
 from solaris_meter.notify.outlets import Outlets
 from solaris_meter.proxy.metered import Metered
+from solaris_meter.proxy.metrics import Metrics
+from solaris_meter.proxy.observatory import Observatory
 from solaris_meter.proxy.passthrough import Passthrough
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import Router
@@ -57,6 +59,8 @@ class _Parts:
     metered: Metered
     sessions: Sessions
     delivery: Delivery | None
+    metrics: Metrics
+    observatory: Observatory
 
 
 class _Closed:
@@ -136,16 +140,18 @@ class Solaris:
         self._parts.counter.start()
         if self._parts.delivery is not None:
             self._parts.delivery.start()
-        await _tend(self._parts.meter)
+        self._parts.observatory.open()
+        await _tend(self._parts)
         # A little later: until its own start is over, mitmproxy would take a call's failure for a failure to start.
-        asyncio.get_running_loop().call_later(0.05, self._parts.metered.start)
-        self._tending = asyncio.create_task(_keep_tending(self._parts.meter))
+        asyncio.get_running_loop().call_later(0.05, _serve, self._parts)
+        self._tending = asyncio.create_task(_keep_tending(self._parts))
 
     async def done(self) -> None:
         parts = self._parts
         if parts is None:
             return
         ctx.options.update(server=False)
+        parts.observatory.stopping()
         parts.meter.stop()
         if parts.meter.running:
             log.info("stopping: up to %d s for %d running calls", GRACE_S, parts.meter.running)
@@ -161,6 +167,7 @@ class Solaris:
         if parts.delivery is not None:
             await asyncio.to_thread(parts.delivery.stop)
         await asyncio.to_thread(parts.ledger.close)
+        await parts.observatory.close()
 
 
 def _build(settings: Settings) -> _Parts:
@@ -182,7 +189,8 @@ def _build(settings: Settings) -> _Parts:
     def warning(standing: Standing) -> str:
         return notices.notice(texts.notice(standing))
 
-    watch = Watch(())
+    metrics = Metrics(users=settings.observe.users)
+    watch = Watch([metrics])
     meter = Meter(
         ledger,
         counter,
@@ -203,7 +211,13 @@ def _build(settings: Settings) -> _Parts:
         outlets = Outlets(channels)
         outlets.check()
         delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
-    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery)
+    observatory = Observatory(settings.observe, metrics, meter, ledger, engine, counter, metered.unmetered, _clock_ms)
+    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, metrics, observatory)
+
+
+def _serve(parts: _Parts) -> None:
+    parts.metered.start()
+    parts.observatory.started()
 
 
 async def _wait_for_calls(meter: Meter, seconds: float) -> None:
@@ -212,16 +226,17 @@ async def _wait_for_calls(meter: Meter, seconds: float) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _keep_tending(meter: Meter) -> None:
+async def _keep_tending(parts: _Parts) -> None:
     while True:
         await asyncio.sleep(TEND_EVERY_S)
-        await _tend(meter)
+        await _tend(parts)
 
 
-async def _tend(meter: Meter) -> None:
+async def _tend(parts: _Parts) -> None:
     try:
-        await meter.tend()
+        await parts.meter.tend()
     except Exception:
+        parts.metrics.tending_failed()
         log.warning("the ledger cannot be tended; it is tried again in %d s", TEND_EVERY_S, exc_info=True)
 
 

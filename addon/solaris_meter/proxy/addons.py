@@ -28,6 +28,8 @@ from solaris_meter.metering.tokens import TokenCounter
 from solaris_meter.models import Standing
 from solaris_meter.notify.delivery import Delivery
 from solaris_meter.notify.outlets import Outlets
+from solaris_meter.proxy import json_log
+from solaris_meter.proxy.json_log import CallLog, JsonLog, Lines
 from solaris_meter.proxy.metered import Metered
 from solaris_meter.proxy.metrics import Metrics
 from solaris_meter.proxy.observatory import Observatory
@@ -35,7 +37,7 @@ from solaris_meter.proxy.passthrough import Passthrough
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import Router
 from solaris_meter.proxy.sessions import Sessions
-from solaris_meter.proxy.watch import Watch
+from solaris_meter.proxy.watch import Watch, Watcher
 from solaris_meter.settings import Settings, find_config, load_settings, without_effect
 
 log = logging.getLogger(__name__)
@@ -104,7 +106,7 @@ class Solaris:
         try:
             config = find_config(ctx.options.solaris_config)
             settings = load_settings(config)
-            self._parts = _build(settings)
+            self._parts = _build(settings, _open_log(settings))
         except SolarisError as error:
             # mitmproxy ends the start at this record; until it has, nothing may pass.
             log.error("%s", error)
@@ -170,7 +172,24 @@ class Solaris:
         await parts.observatory.close()
 
 
-def _build(settings: Settings) -> _Parts:
+def _open_log(settings: Settings) -> Lines | None:
+    """Have the log written as the settings say; where it is JSON, what the lines of calls go to."""
+    if settings.observe.log != "json":
+        return None
+    lines = json_log.open_lines(
+        (settings.identity.key, settings.web.secret, settings.web.admin_password, *settings.alerts.channels)
+    )
+    levels = {"error": logging.ERROR, "debug": logging.DEBUG}  # mitmproxy's -q and -v
+    json_log.install(JsonLog(lines, levels.get(ctx.options.termlog_verbosity, logging.INFO)))
+    termlog = ctx.master.addons.get("termlog")
+    if termlog is not None:
+        termlog.uninstall()  # it would write everything once more, as text
+    if "flow_detail" in ctx.options:
+        ctx.options.update(flow_detail=0)  # mitmdump would print each URL, with its query
+    return lines
+
+
+def _build(settings: Settings, lines: Lines | None) -> _Parts:
     accounts, channels = settings.accounts, settings.alerts.parsed_channels
     engine = open_engine(settings.ledger.database)
     ledger = Ledger(
@@ -190,7 +209,10 @@ def _build(settings: Settings) -> _Parts:
         return notices.notice(texts.notice(standing))
 
     metrics = Metrics(users=settings.observe.users)
-    watch = Watch([metrics])
+    watchers: list[Watcher] = [metrics]
+    if lines is not None:
+        watchers.append(CallLog(lines))
+    watch = Watch(watchers)
     meter = Meter(
         ledger,
         counter,

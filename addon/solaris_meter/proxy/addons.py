@@ -9,7 +9,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
@@ -17,7 +17,7 @@ from mitmproxy.addonmanager import Loader
 from solaris_meter import __version__
 from solaris_meter.chat import notices
 from solaris_meter.chat.texts import Texts
-from solaris_meter.errors import SolarisError
+from solaris_meter.errors import SettingsError, SolarisError
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import open_engine
 from solaris_meter.ledger.ledger import Ledger
@@ -38,7 +38,10 @@ from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import Router
 from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.proxy.watch import Watch, Watcher
-from solaris_meter.settings import Settings, find_config, load_settings, without_effect
+from solaris_meter.settings import Observe, Settings, find_config, load_settings, without_effect
+
+if TYPE_CHECKING:
+    from solaris_meter.proxy.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ class _Parts:
     delivery: Delivery | None
     metrics: Metrics
     observatory: Observatory
+    tracing: "Tracing | None"
 
 
 class _Closed:
@@ -169,6 +173,8 @@ class Solaris:
         if parts.delivery is not None:
             await asyncio.to_thread(parts.delivery.stop)
         await asyncio.to_thread(parts.ledger.close)
+        if parts.tracing is not None:
+            await asyncio.to_thread(parts.tracing.close)
         await parts.observatory.close()
 
 
@@ -212,6 +218,9 @@ def _build(settings: Settings, lines: Lines | None) -> _Parts:
     watchers: list[Watcher] = [metrics]
     if lines is not None:
         watchers.append(CallLog(lines))
+    tracing = _open_tracing(settings.observe)
+    if tracing is not None:
+        watchers.append(tracing)
     watch = Watch(watchers)
     meter = Meter(
         ledger,
@@ -234,7 +243,20 @@ def _build(settings: Settings, lines: Lines | None) -> _Parts:
         outlets.check()
         delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
     observatory = Observatory(settings.observe, metrics, meter, ledger, engine, counter, metered.unmetered, _clock_ms)
-    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, metrics, observatory)
+    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, metrics, observatory, tracing)
+
+
+def _open_tracing(settings: Observe) -> "Tracing | None":
+    """Raises SettingsError where spans are wanted and the packages for them are missing."""
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        from solaris_meter.proxy.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"observe.otlp_endpoint: spans need the package {error.name}: pip install 'solaris-meter[otel]'"
+        ) from error
+    return Tracing(settings.otlp_endpoint, users=settings.users)
 
 
 def _serve(parts: _Parts) -> None:

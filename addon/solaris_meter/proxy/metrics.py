@@ -82,8 +82,8 @@ class Metrics(Watcher):
         )  # fmt: skip
         self._cost = Counter(
             "solaris_cost_usd",
-            "What the provider takes for settled and journalled calls, where the price is known (those of the first seconds"
-            " after a start are priced later, in the ledger alone).",
+            "What the provider takes for settled and journalled calls, where the price is known. Calls of the first"
+            " seconds after a start are priced later, in the ledger alone.",
             ["provider", "model"],
             registry=registry,
         )

@@ -7,6 +7,7 @@ disk, writing thousands of series) is done in threads, each only once at a time,
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -76,7 +77,7 @@ class Observatory:
         application = Application(answers, log_function=lambda _: None)
         server = HTTPServer(application, max_body_size=_MOST_BODY, idle_connection_timeout=75)
         try:
-            server.listen(port, host)
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             log.warning(
                 "neither metrics nor health are served: cannot listen on %s: %s; choose another address with "
@@ -85,6 +86,8 @@ class Observatory:
                 error.strerror or error,
             )
             return
+        listener.setblocking(False)
+        server.add_socket(listener)
         self._server = server
         log.info("metrics and health are served on http://%s/metrics, /healthz and /readyz", self._listen)
 

@@ -55,8 +55,8 @@ def run(
     open_engine(context.database).migrate()  # what is wrong with the ledger, likewise
     program = f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
     if context.settings.observe.log == "json":
-        # It says which script it loads before that one can say in which form.
-        program = f"import logging; logging.getLogger('mitmproxy.addons.script').setLevel('WARNING'); {program}"
+        # Until the addon is loaded, which takes this back, mitmproxy knows text only.
+        program = f"import logging; logging.getLogger('mitmproxy').setLevel('ERROR'); {program}"
     # The same process: signals and exit codes are mitmproxy's own.
     sys.stdout.flush()
     # -P: a file of the current folder must not stand in for a module.

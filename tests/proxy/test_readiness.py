@@ -65,6 +65,13 @@ def test_a_ledger_that_refuses_a_write_is_quoted(tmp_path):
     assert checks["ledger"].text == "the disk is full"
 
 
+def test_a_probe_that_fails_in_a_way_nobody_thought_of_is_no_readiness(tmp_path, caplog):
+    checks = examine(Books(ZeroDivisionError("hm")), tmp_path)
+    assert failing(checks) == ["ledger"]
+    assert "ZeroDivisionError" in checks["ledger"].text
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 def test_a_ledger_that_does_not_answer_is_not_waited_for(tmp_path):
     began = time.monotonic()
     checks = examine(Books(hangs=True), tmp_path)

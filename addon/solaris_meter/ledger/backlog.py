@@ -42,5 +42,12 @@ def read(tx: Connection) -> Backlog:
 
 
 def probe(tx: Connection) -> None:
-    """Write a row as it is: what keeps a ledger from being written keeps it from this. Raises Unavailable."""
-    tx.execute("UPDATE plans SET retired_at_ms = retired_at_ms WHERE name = (SELECT min(name) FROM plans)")
+    """Change a row and change it back: what keeps a ledger from being written keeps it from this. Raises Unavailable.
+
+    SQLite writes nothing where a row is given the values that it has.
+    """
+    for step in (1, -1):
+        tx.execute(
+            "UPDATE plans SET created_at_ms = created_at_ms + :step WHERE name = (SELECT min(name) FROM plans)",
+            step=step,
+        )

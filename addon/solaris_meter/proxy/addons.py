@@ -187,6 +187,7 @@ def _open_log(settings: Settings) -> Lines | None:
     )
     levels = {"error": logging.ERROR, "debug": logging.DEBUG}  # mitmproxy's -q and -v
     json_log.install(JsonLog(lines, levels.get(ctx.options.termlog_verbosity, logging.INFO)))
+    logging.getLogger("mitmproxy").setLevel(logging.NOTSET)  # solaris-cli has kept it quiet until here
     termlog = ctx.master.addons.get("termlog")
     if termlog is not None:
         termlog.uninstall()  # it would write everything once more, as text

@@ -1,6 +1,7 @@
 """Readiness: may this sidecar be sent calls, and if not, what is wrong and what to do."""
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 from solaris_meter.errors import LedgerError
 from solaris_meter.ledger.ledger import Ledger
 from solaris_meter.metering.tokens import TokenCounter
+
+log = logging.getLogger(__name__)
 
 WITHIN_S = 2.0
 """How long the ledger may take to commit; whoever probes usually waits for a few seconds."""
@@ -64,6 +67,9 @@ class Readiness:
             return Check("ledger", False, text, "is another program holding its lock, or is the disk too slow?")
         except LedgerError as error:
             return Check("ledger", False, str(error), "solaris-cli doctor, and mend what it names")
+        except Exception as error:
+            log.warning("the ledger cannot be probed", exc_info=True)
+            return Check("ledger", False, f"{type(error).__name__} while writing", "the log has the reason")
         return Check("ledger", True, "can be written")
 
     def _examine_litellm(self) -> Check:

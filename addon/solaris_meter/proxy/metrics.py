@@ -157,7 +157,8 @@ class Metrics(Watcher):
 
     def _count(self, series: "_Series", report: CallReport, usage: Usage) -> None:
         for child, tokens in zip(series.tokens, _kinds(usage), strict=True):
-            child.inc(tokens)
+            if tokens:
+                child.inc(tokens)
         series.duration.observe(report.duration_ms / 1000)
         if report.interrupted:
             series.interrupted.inc()

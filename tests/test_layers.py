@@ -21,6 +21,9 @@ ALLOWED = {
     "apprise": {"addon/solaris_meter/notify/gateway.py"},
     "click": {"cli/solaris_cli/"},
     "sqlite_utils": {"addon/solaris_meter/ledger/database.py", "addon/solaris_meter/ledger/migrations.py"},
+    "prometheus_client": {"addon/solaris_meter/proxy/metrics.py"},
+    "tornado": {"addon/solaris_meter/proxy/observatory.py"},
+    "opentelemetry": {"addon/solaris_meter/proxy/tracing.py"},
     "sqlite3": {"addon/solaris_meter/ledger/database.py", "addon/solaris_meter/ledger/migrations.py"},
 }
 """Foreign package → where it may be imported: files, and folders with a slash at their end."""

@@ -248,3 +248,35 @@ def test_a_password_that_is_easily_guessed_is_refused(load, password):
     told = refusal(load, f'[inspect]\npassword = "{password}"\n')
     assert "inspect.password: it opens all traffic: use 12 characters or more" in told
     assert "openssl" in told
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("", None),
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("[::]:9464", ("::", 9464)),
+        ("solaris.example.com:9464", ("solaris.example.com", 9464)),
+    ],
+)
+def test_where_metrics_are_served_is_an_address(load, listen, address):
+    assert load(f'[observe]\nlisten = "{listen}"\n').observe.address == address
+
+
+@pytest.mark.parametrize("listen", ["9464x", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:9464", "a b:1", ":1"])
+def test_an_address_that_is_none_stops_the_start(load, listen):
+    message = refusal(load, f'[observe]\nlisten = "{listen}"\n')
+    assert "observe.listen" in message
+    assert repr(listen) in message
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "http://", "ftp://collector"])
+def test_a_collector_that_is_no_url_stops_the_start(load, endpoint):
+    assert "observe.otlp_endpoint" in refusal(load, f'[observe]\notlp_endpoint = "{endpoint}"\n')
+
+
+def test_observing_tells_nobody_s_name_and_no_collector_by_default():
+    observe = Settings().observe
+    assert (observe.users, observe.otlp_endpoint, observe.log) == (False, "", "text")

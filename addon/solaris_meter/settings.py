@@ -23,6 +23,7 @@ from solaris_meter.models import Overdraft
 
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 Percent = Annotated[int, Meta(ge=1, le=100)]
+_LISTEN = re.compile(r"(?:(?P<host>[^:\[\]\s]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>\d{1,5})")
 
 DEFAULT_ROUTES = {
     "openai": "https://api.openai.com",
@@ -165,10 +166,26 @@ class Web(_Table, frozen=True, kw_only=True):
 
 
 class Observe(_Table, frozen=True, kw_only=True):
-    """Where metrics and health are served (empty: nowhere), and in which form the log is written."""
+    """Where metrics and health are served (empty: nowhere), and in which form the log is written.
+
+    `users`: metrics and spans say which user a call was of. `otlp_endpoint`: the base URL of an OpenTelemetry collector
+    (OTLP over HTTP) that gets a span for each call; empty: nobody does.
+    """
 
     listen: str = "127.0.0.1:9464"
     log: Literal["text", "json"] = "text"
+    users: bool = False
+    otlp_endpoint: str = ""
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of `listen`; None: nothing is served. Raises ValueError."""
+        if not self.listen:
+            return None
+        found = _LISTEN.fullmatch(self.listen)
+        if not found or not 0 < int(found["port"]) < 65536:
+            raise ValueError(f"{self.listen!r} is not HOST:PORT, such as 127.0.0.1:9464 (empty: nothing is served)")
+        return (found["host"] or "127.0.0.1").strip("[]"), int(found["port"])
 
 
 class Inspect(_Table, frozen=True, kw_only=True):
@@ -218,7 +235,7 @@ class Settings(_Table, frozen=True, kw_only=True):
         return DEFAULT_ROUTES | self.routes
 
 
-NOT_BUILT_YET = ("web", "observe")
+NOT_BUILT_YET = ("web",)
 """Keys of the design that are read but change nothing in this version; `without_effect` reports the ones in use."""
 
 _FILE = "_FILE"
@@ -358,6 +375,15 @@ def _check(settings: Settings, where: str) -> None:
             parse_channel(url)
         except ValueError as error:
             raise SettingsError(f"{where}: alerts.channels: {error}") from None  # the URL holds secrets
+    try:
+        settings.observe.address  # noqa: B018  (it is parsed where it is used as well)
+    except ValueError as error:
+        raise SettingsError(f"{where}: observe.listen: {error}") from None
+    if settings.observe.otlp_endpoint and not _is_base_url(settings.observe.otlp_endpoint):
+        raise SettingsError(
+            f"{where}: observe.otlp_endpoint: {settings.observe.otlp_endpoint!r} is not a URL such as "
+            "http://collector:4318"
+        )
 
 
 def _is_base_url(url: str) -> bool:

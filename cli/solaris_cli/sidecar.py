@@ -54,6 +54,9 @@ def run(
         environment["SOLARIS_LEDGER_DATABASE"] = context.database
     open_engine(context.database).migrate()  # what is wrong with the ledger, likewise
     program = f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
+    if context.settings.observe.log == "json":
+        # Until the addon is loaded, which takes this back, mitmproxy knows text only.
+        program = f"import logging; logging.getLogger('mitmproxy').setLevel('ERROR'); {program}"
     # The same process: signals and exit codes are mitmproxy's own.
     sys.stdout.flush()
     # -P: a file of the current folder must not stand in for a module.

@@ -35,6 +35,7 @@ class Sidecar:
     ) -> None:
         self.folder = folder
         self.port = free_port()
+        self.observe_port = free_port()
         self.database = folder / "solaris.db"
         self.config = folder / "solaris.toml"
         self.log = folder / "sidecar.log"
@@ -47,6 +48,9 @@ class Sidecar:
             f"[routes]\n{leading}"
             f'[purchase]\nemail = "vendas@example.com"\n{extra}'
         )
+        if "[observe]" not in extra:
+            with self.config.open("a") as config:
+                config.write(f'\n[observe]\nlisten = "127.0.0.1:{self.observe_port}"\n')
 
     def start(self, command: list[str] | None = None) -> None:
         command = command or [

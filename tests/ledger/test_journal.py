@@ -49,6 +49,15 @@ def drained(journal):
     return calls
 
 
+def test_what_waits_is_counted_without_being_touched(journal):
+    assert journal.waiting() == 0
+    for number in range(3):
+        journal.append(unsettled(f"call-{number}"))
+    assert journal.waiting() == 3
+    assert len(drained(journal)) == 3
+    assert journal.waiting() == 0
+
+
 def balance(path, user="ana"):
     with closing(SqliteEngine(path).connect()) as tx:
         return accounts.get(tx, user).balance

@@ -21,6 +21,8 @@ _STATUS = {
     "body_unreadable": 400,
     "endpoint_denied": 403,
 }
+REASONS = tuple(_STATUS)
+"""Every machine-readable reason that there is."""
 SHORTEST_RETRY_S = 60
 """LibreChat's client stack retries by itself where Retry-After is this or less."""
 

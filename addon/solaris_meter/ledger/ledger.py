@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from solaris_meter.channels import Channel
-from solaris_meter.ledger import accounts, audits, credits, notices, overview, renewals, reports, reservations
+from solaris_meter.ledger import accounts, audits, backlog, credits, notices, overview, renewals, reports, reservations
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.credits import Applied
 from solaris_meter.ledger.database import Connection, Engine
@@ -158,6 +158,14 @@ class Ledger:
     def audit(self, usage_event_id: str, counted_input: int, counted_output: int | None) -> "Future[bool]":
         """See `audits.record`."""
         return self._writer.submit(lambda tx: audits.record(tx, usage_event_id, counted_input, counted_output))
+
+    def probe(self) -> "Future[None]":
+        """See `backlog.probe`."""
+        return self._writer.submit(backlog.probe)
+
+    def journalled(self) -> int:
+        """How many calls wait in the journal."""
+        return self._journal.waiting()
 
     def keep(self, call: Unsettled) -> None:
         """Journal a call that the database could not take. Raises OSError."""

@@ -192,14 +192,17 @@ class Meter:
             self._closing.discard(call.id)
             self._admission.wake(call.terms.ask.caller.user)
 
-    async def void(self, call: Call) -> None:
-        """Release what a call holds that owes nothing. Repeating is harmless."""
+    async def void(self, call: Call, status: int = 0) -> None:
+        """Release what a call holds that owes nothing. `status` is what the upstream answered, 0: nothing.
+
+        Repeating is harmless.
+        """
         if self._running.pop(call.id, None) is None:
             return
         self._forget(call)
         self._closing.add(call.id)
         try:
-            await self._void(call, 0)
+            await self._void(call, status)
         finally:
             self._closing.discard(call.id)
             self._admission.wake(call.terms.ask.caller.user)

@@ -156,6 +156,11 @@ class TokenCounter:
         """Whether LiteLLM is loaded."""
         return self._count is not None
 
+    @property
+    def failed(self) -> bool:
+        """Whether LiteLLM cannot be loaded; tokens that no provider reports are estimated then."""
+        return self._loaded.is_set() and self._count is None
+
     def start(self) -> None:
         """Begin to load LiteLLM, in the background."""
         threading.Thread(target=self._load, name="litellm-import", daemon=True).start()
@@ -274,6 +279,8 @@ def import_litellm() -> Any:
     logging.getLogger("LiteLLM").setLevel(logging.WARNING)
     import litellm
 
+    for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
+        logging.getLogger(name).handlers.clear()  # its records reach whoever writes ours, once and in the same form
     return litellm
 
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
@@ -17,7 +17,7 @@ from mitmproxy.addonmanager import Loader
 from solaris_meter import __version__
 from solaris_meter.chat import notices
 from solaris_meter.chat.texts import Texts
-from solaris_meter.errors import SolarisError
+from solaris_meter.errors import SettingsError, SolarisError
 from solaris_meter.ledger.accounts import NewAccount
 from solaris_meter.ledger.database import open_engine
 from solaris_meter.ledger.ledger import Ledger
@@ -28,15 +28,21 @@ from solaris_meter.metering.tokens import TokenCounter
 from solaris_meter.models import Standing
 from solaris_meter.notify.delivery import Delivery
 from solaris_meter.notify.outlets import Outlets
-from solaris_meter.proxy import mitmweb
+from solaris_meter.proxy import json_log, mitmweb
+from solaris_meter.proxy.json_log import CallLog, JsonLog, Lines
 from solaris_meter.proxy.metered import Metered
+from solaris_meter.proxy.metrics import Metrics
 from solaris_meter.proxy.mitmweb import Mitmweb
+from solaris_meter.proxy.observatory import Observatory
 from solaris_meter.proxy.passthrough import Passthrough
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.route import Router
 from solaris_meter.proxy.sessions import Sessions
-from solaris_meter.proxy.watch import Watch
-from solaris_meter.settings import Settings, find_config, load_settings, without_effect
+from solaris_meter.proxy.watch import Watch, Watcher
+from solaris_meter.settings import Observe, Settings, find_config, load_settings, without_effect
+
+if TYPE_CHECKING:
+    from solaris_meter.proxy.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +66,9 @@ class _Parts:
     sessions: Sessions
     delivery: Delivery | None
     mitmweb: Mitmweb | None
+    metrics: Metrics
+    observatory: Observatory
+    tracing: "Tracing | None"
 
 
 class _Closed:
@@ -103,7 +112,7 @@ class Solaris:
         try:
             config = find_config(ctx.options.solaris_config)
             settings = load_settings(config)
-            self._parts = _build(settings)
+            self._parts = _build(settings, _open_log(settings))
         except SolarisError as error:
             # mitmproxy ends the start at this record; until it has, nothing may pass.
             log.error("%s", error)
@@ -140,16 +149,18 @@ class Solaris:
         self._parts.counter.start()
         if self._parts.delivery is not None:
             self._parts.delivery.start()
-        await _tend(self._parts.meter)
+        self._parts.observatory.open()
+        await _tend(self._parts)
         # A little later: until its own start is over, mitmproxy would take a call's failure for a failure to start.
-        asyncio.get_running_loop().call_later(0.05, self._parts.metered.start)
-        self._tending = asyncio.create_task(_keep_tending(self._parts.meter))
+        asyncio.get_running_loop().call_later(0.05, _serve, self._parts)
+        self._tending = asyncio.create_task(_keep_tending(self._parts))
 
     async def done(self) -> None:
         parts = self._parts
         if parts is None:
             return
         ctx.options.update(server=False)
+        parts.observatory.stopping()
         parts.meter.stop()
         if parts.meter.running:
             log.info("stopping: up to %d s for %d running calls", GRACE_S, parts.meter.running)
@@ -165,9 +176,36 @@ class Solaris:
         if parts.delivery is not None:
             await asyncio.to_thread(parts.delivery.stop)
         await asyncio.to_thread(parts.ledger.close)
+        if parts.tracing is not None:
+            await asyncio.to_thread(parts.tracing.close)
+        await parts.observatory.close()
 
 
-def _build(settings: Settings) -> _Parts:
+def _open_log(settings: Settings) -> Lines | None:
+    """Have the log written as the settings say; where it is JSON, what the lines of calls go to."""
+    if settings.observe.log != "json":
+        return None
+    lines = json_log.open_lines(
+        (
+            settings.identity.key,
+            settings.web.secret,
+            settings.web.admin_password,
+            settings.inspect.password,
+            *settings.alerts.channels,
+        )
+    )
+    levels = {"error": logging.ERROR, "debug": logging.DEBUG}  # mitmproxy's -q and -v
+    json_log.install(JsonLog(lines, levels.get(ctx.options.termlog_verbosity, logging.INFO)))
+    logging.getLogger("mitmproxy").setLevel(logging.NOTSET)  # solaris-cli has kept it quiet until here
+    termlog = ctx.master.addons.get("termlog")
+    if termlog is not None:
+        termlog.uninstall()  # it would write everything once more, as text
+    if "flow_detail" in ctx.options:
+        ctx.options.update(flow_detail=0)  # mitmdump would print each URL, with its query
+    return lines
+
+
+def _build(settings: Settings, lines: Lines | None) -> _Parts:
     accounts, channels = settings.accounts, settings.alerts.parsed_channels
     engine = open_engine(settings.ledger.database)
     ledger = Ledger(
@@ -187,7 +225,16 @@ def _build(settings: Settings) -> _Parts:
         return notices.notice(texts.notice(standing))
 
     window = mitmweb.build(settings, ledger, _clock_ms)
-    watch = Watch([window.inspection] if window else [])
+    metrics = Metrics(users=settings.observe.users)
+    watchers: list[Watcher] = [metrics]
+    if window is not None:
+        watchers.append(window.inspection)
+    if lines is not None:
+        watchers.append(CallLog(lines))
+    tracing = _open_tracing(settings.observe)
+    if tracing is not None:
+        watchers.append(tracing)
+    watch = Watch(watchers)
     meter = Meter(
         ledger,
         counter,
@@ -208,7 +255,26 @@ def _build(settings: Settings) -> _Parts:
         outlets = Outlets(channels)
         outlets.check()
         delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
-    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, window)
+    observatory = Observatory(settings.observe, metrics, meter, ledger, engine, counter, metered.unmetered, _clock_ms)
+    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, window, metrics, observatory, tracing)
+
+
+def _open_tracing(settings: Observe) -> "Tracing | None":
+    """Raises SettingsError where spans are wanted and the packages for them are missing."""
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        from solaris_meter.proxy.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"observe.otlp_endpoint: spans need the package {error.name}: pip install 'solaris-meter[otel]'"
+        ) from error
+    return Tracing(settings.otlp_endpoint, users=settings.users)
+
+
+def _serve(parts: _Parts) -> None:
+    parts.metered.start()
+    parts.observatory.started()
 
 
 async def _wait_for_calls(meter: Meter, seconds: float) -> None:
@@ -217,16 +283,17 @@ async def _wait_for_calls(meter: Meter, seconds: float) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _keep_tending(meter: Meter) -> None:
+async def _keep_tending(parts: _Parts) -> None:
     while True:
         await asyncio.sleep(TEND_EVERY_S)
-        await _tend(meter)
+        await _tend(parts)
 
 
-async def _tend(meter: Meter) -> None:
+async def _tend(parts: _Parts) -> None:
     try:
-        await meter.tend()
+        await parts.meter.tend()
     except Exception:
+        parts.metrics.tending_failed()
         log.warning("the ledger cannot be tended; it is tried again in %d s", TEND_EVERY_S, exc_info=True)
 
 

@@ -27,7 +27,6 @@ from solaris_meter.models import CallDetails, Caller, CallReport
 from solaris_meter.proxy import bodies, destination, identity
 from solaris_meter.proxy.bodies import Unreadable
 from solaris_meter.proxy.connections import hang_up
-from solaris_meter.proxy.masking import mask_query
 from solaris_meter.proxy.replies import Replies
 from solaris_meter.proxy.sessions import Sessions
 from solaris_meter.proxy.watch import Watcher
@@ -128,7 +127,7 @@ class Metered:
             # The answer is held back now; `response` replaces it.
             flow.response.stream = False
             visit.broken = True
-            log.exception("%s: its answer cannot be metered", mask_query(flow.request.pretty_url))
+            log.exception("%s: its answer cannot be metered", _where(flow))
 
     async def response(self, flow: http.HTTPFlow) -> None:
         visit = self._visits.pop(flow.id, None)
@@ -151,7 +150,7 @@ class Metered:
         try:
             await self._abort(flow, visit)
         except Exception:
-            log.exception("%s: an interrupted call cannot be settled", mask_query(flow.request.pretty_url))
+            log.exception("%s: an interrupted call cannot be settled", _where(flow))
 
     async def settle_all(self) -> None:
         """Settle what is still running, as interrupted: the sidecar is stopping."""
@@ -367,7 +366,7 @@ class Metered:
             return
         if not _is_success(flow):
             log.warning("%s answered %d to call %s", call.terms.ask.details.provider, response.status_code, call.id)
-            await self._let_go(visit, call)
+            await self._let_go(visit, call, response.status_code)
             return
         if not response.stream:
             call.read_body(response.get_content(strict=False) or b"")
@@ -384,10 +383,10 @@ class Metered:
         elif not response.stream:
             response.headers.update(denials.rate_limit_headers(settled.standing, self._clock_ms()))
 
-    async def _let_go(self, visit: _Visit, call: Call) -> None:
+    async def _let_go(self, visit: _Visit, call: Call, status: int = 0) -> None:
         """Close a call that owes nothing now; one that was polled for still does."""
         if not visit.polls:
-            await self._meter.void(call)
+            await self._meter.void(call, status)
 
     async def _abort(self, flow: http.HTTPFlow, visit: _Visit) -> None:
         """Close a call whose exchange broke off: charged for what was relayed, nothing where nothing was owed."""
@@ -403,10 +402,10 @@ class Metered:
         if answered and answer_id is not None:
             await self._meter.defer(visit.call, answer_id)
             return
-        if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
-            await self._meter.void(visit.call)
-            return
         status = flow.response.status_code if flow.response else 0
+        if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
+            await self._meter.void(visit.call, status)
+            return
         # A client may hang up at the last event, before the upstream has closed: that answer was whole.
         whole = visit.call.finished and not visit.call.ended
         await self._meter.settle(visit.call, status, interrupted=not whole, client_left=client_left)
@@ -424,8 +423,7 @@ class Metered:
 
     def _break_down(self, flow: http.HTTPFlow, visit: _Visit, hook: str) -> None:
         """Our code failed: the caller gets a 503 in its dialect, and what it asked for is not served."""
-        url = mask_query(flow.request.pretty_url)  # Google's keys stand in the query
-        log.exception("%s %s failed in %s: answered with 503", flow.request.method, url, hook)
+        log.exception("%s %s failed in %s: answered with 503", flow.request.method, _where(flow), hook)
         if flow.response is None or not flow.response.stream:
             self._deny(flow, visit, Denied("internal_error"))
 
@@ -437,6 +435,11 @@ class Metered:
             await self._let_go(visit, call)
         except Exception:
             log.exception("call %s keeps its reservation until it is recovered", call.id)
+
+
+def _where(flow: http.HTTPFlow) -> str:
+    """The URL as a log may have it: a query can hold a key."""
+    return flow.request.pretty_url.partition("?")[0]
 
 
 def _is_session(request: http.Request, path: str) -> bool:

@@ -64,7 +64,7 @@ class Router:
             self._route(flow)
         except Exception:
             # mitmproxy would go on, to wherever the Host header says.
-            log.exception("%s cannot be routed", flow.request.path)
+            log.exception("%s cannot be routed", flow.request.path.partition("?")[0])
             flow.response = http.Response.make(503, b"", {"x-solaris-denied": "internal_error"})
 
     def _route(self, flow: http.HTTPFlow) -> None:

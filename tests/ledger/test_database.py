@@ -9,8 +9,7 @@ from contextlib import closing
 import pytest
 
 from solaris_meter.errors import Unavailable
-from solaris_meter.ledger import database
-from solaris_meter.ledger.database import SqliteEngine, open_engine
+from solaris_meter.ledger.database import SqliteEngine, open_engine, sqlite
 
 
 @pytest.fixture
@@ -126,7 +125,7 @@ def test_a_snapshot_is_of_one_moment(engine, tx):
 
 
 def test_a_transaction_waits_for_another_and_gives_up_in_the_end(path, engine, tx, monkeypatch):
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
     with (
         closing(engine.connect()) as impatient,
         tx.transaction(),

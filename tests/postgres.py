@@ -93,8 +93,9 @@ class PostgresServer:
         name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def run(self, statement: str) -> None:
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+    def run(self, statement: str, url: str = "") -> None:
+        """Run a statement as an administrator, in the database of the URL or in none of the tests'."""
+        with psycopg.connect(url or self.url(), autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from tests.ledger.support import INTEGRITY, engine_at, only_sqlite
@@ -43,6 +44,13 @@ def test_a_sqlite_url_opens_the_file_it_names(tmp_path):
     engine.migrate()
     assert (tmp_path / "named.db").exists()
     assert engine.journal == tmp_path / "named.db-unsettled.jsonl"
+
+
+def test_the_journal_lies_where_it_is_told(tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    assert open_engine(f"sqlite:///{tmp_path}/named.db", journal=kept).journal == kept
+    assert open_engine("postgresql://db/solaris", journal=kept).journal == kept
+    assert open_engine("postgresql://db/solaris").journal == Path("solaris-unsettled.jsonl")
 
 
 def test_a_relative_url_is_relative_to_the_directory(tmp_path, monkeypatch):

@@ -445,6 +445,12 @@ def test_a_ledger_that_must_exist_is_not_made(empty_postgres):
         assert tx.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
 
 
+def test_a_user_who_may_not_make_tables_is_told_what_to_do(empty_postgres, postgres_server):
+    postgres_server.run("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")
+    with pytest.raises(Unavailable, match=r"permission denied for schema public; let the user .* own the database"):
+        engine_at(empty_postgres.replace("postgres:@", "guest@")).migrate()
+
+
 def test_without_psycopg_the_remedy_is_told():
     program = (
         "import sys; sys.modules['psycopg'] = None; from solaris_meter.ledger.database import open_engine\n"

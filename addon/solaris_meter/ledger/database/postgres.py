@@ -291,5 +291,7 @@ def _translated(name: str, remedy: str = "") -> Iterator[None]:
         raise
     except psycopg.Error as error:
         kind = Contended if isinstance(error, (errors.DeadlockDetected, errors.SerializationFailure)) else Unavailable
+        if isinstance(error, errors.InsufficientPrivilege):
+            remedy = "; let the user of ledger.database own the database: ALTER DATABASE … OWNER TO …"
         said = " ".join((error.diag.message_primary or str(error)).split())
         raise kind(f"the ledger {name} cannot be used: {said}{remedy}") from error

@@ -27,7 +27,7 @@ Time. The clock is an argument (`now_ms`, UTC milliseconds). A period is issued 
 What it does not own: HTTP, texts, models and what providers take for them (a cost is handed in), threads (except
 `writer`), the clock.
 
-Modules, from the bottom: `database` and `migrations` (SQLite or PostgreSQL), `outbox` (alerts that must leave), `plans`,
+Modules, from the bottom: `database` and `migrations` (SQLite, PostgreSQL), `outbox` (alerts that must leave), `plans`,
 `accounts` and `rates` (rows), `entries` (append and post), `grants` (issue, burn, expire), `renewals` (what falls due),
 `credits` (tokens by hand), `alerts`, `reservations` (reserve, extend, settle, void, recover), `audits` (counts beside
 reports), `reports` and `check` (read only), `writer` (the thread that commits groups), `journal` (settlements that the

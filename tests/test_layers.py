@@ -20,11 +20,12 @@ ALLOWED = {
     "litellm": {"addon/solaris_meter/metering/tokens.py", "addon/solaris_meter/metering/pricing.py"},
     "apprise": {"addon/solaris_meter/notify/gateway.py"},
     "click": {"cli/solaris_cli/"},
-    "sqlite_utils": {"addon/solaris_meter/ledger/database.py", "addon/solaris_meter/ledger/migrations.py"},
+    "sqlite_utils": {"addon/solaris_meter/ledger/database/", "addon/solaris_meter/ledger/migrations.py"},
+    "psycopg": {"addon/solaris_meter/ledger/database/"},
     "prometheus_client": {"addon/solaris_meter/proxy/metrics.py"},
     "tornado": {"addon/solaris_meter/proxy/observatory.py"},
     "opentelemetry": {"addon/solaris_meter/proxy/tracing.py"},
-    "sqlite3": {"addon/solaris_meter/ledger/database.py", "addon/solaris_meter/ledger/migrations.py"},
+    "sqlite3": {"addon/solaris_meter/ledger/database/", "addon/solaris_meter/ledger/migrations.py"},
 }
 """Foreign package → where it may be imported: files, and folders with a slash at their end."""
 
@@ -118,7 +119,18 @@ def test_the_proxy_writes_no_sql():
 
 @pytest.mark.parametrize("module", ["solaris_cli.main", "solaris_meter.ledger.ledger"])
 def test_a_start_of_the_command_line_loads_nothing_heavy(module):
-    heavy = {"apprise", "litellm", "mitmproxy", "aiohttp", "openai", "anthropic", "tiktoken", "httpx", "babel"}
+    heavy = {
+        "apprise",
+        "psycopg",
+        "litellm",
+        "mitmproxy",
+        "aiohttp",
+        "openai",
+        "anthropic",
+        "tiktoken",
+        "httpx",
+        "babel",
+    }
     program = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], capture_output=True, encoding="utf-8", timeout=60, check=True

@@ -31,6 +31,7 @@ def test_everything_has_a_default():
     assert settings == Settings()
     assert settings.ledger.database == "sqlite:///solaris.db"
     assert settings.ledger.on_error == "deny"
+    assert settings.ledger.journal == ""
     assert settings.identity.user_header == "X-Solaris-User"
     assert settings.identity.key == ""
     assert settings.identity.body_fallback is True

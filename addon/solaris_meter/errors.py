@@ -7,6 +7,7 @@
         ├── UnknownName      no such user or plan (carries the closest names)
         ├── Conflict         it is there already, or a reference was used for something else
         └── Unavailable      the database cannot be opened, read or written
+            └── Contended    another transaction stood in the way; the same again may succeed
 
 Each message says what was wrong, where, and what to do. The edges print it; nobody parses it.
 """
@@ -45,3 +46,7 @@ class Conflict(LedgerError):
 
 class Unavailable(LedgerError):
     """The database cannot be opened, read or written."""
+
+
+class Contended(Unavailable):
+    """Another transaction stood in the way; the same again may succeed."""

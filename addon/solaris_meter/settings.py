@@ -48,10 +48,15 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Ledger(_Table, frozen=True, kw_only=True):
-    """`on_error`: what happens to calls while the ledger is down; `allow` journals them and bills them later."""
+    """`on_error`: what happens to calls while the ledger is down; `allow` journals them and bills them later.
+
+    `journal`: the file for what the database cannot take; empty: beside a SQLite file, else
+    ./solaris-unsettled.jsonl. It must outlive the process.
+    """
 
     database: str = "sqlite:///solaris.db"
     on_error: Literal["deny", "allow"] = "deny"
+    journal: str = ""
 
 
 class Identity(_Table, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import click
 from solaris_meter.amounts import Money, parse_money, parse_tokens
 from solaris_meter.errors import AmountError
 from solaris_meter.ledger.accounts import NewAccount
-from solaris_meter.ledger.database import Connection, Engine, open_engine
+from solaris_meter.ledger.database import Connection, Engine, open_engine, shown
 from solaris_meter.ledger.rates import parse_rate
 from solaris_meter.periods import to_iso, to_ms
 from solaris_meter.settings import Settings, find_config, load_settings
@@ -39,9 +39,14 @@ class Context:
 
     @property
     def database(self) -> str:
-        """The URL of the ledger."""
+        """The URL of the ledger, which may hold a password."""
         settings = self.settings  # wrong ones are refused, also where the database is named otherwise
         return self._database or settings.ledger.database
+
+    @property
+    def shown_database(self) -> str:
+        """The URL of the ledger as it may be printed."""
+        return shown(self.database)
 
     @property
     def new_account(self) -> NewAccount:

@@ -122,7 +122,7 @@ def _ledger(context: Context) -> Iterator[Finding]:
         return
     if report.ok:
         sums = f"{report.accounts:,} accounts, {report.entries:,} entries, every sum is right"
-        yield Finding("ok", "ledger", f"{context.database}: {sums}")
+        yield Finding("ok", "ledger", f"{context.shown_database}: {sums}")
     else:
         yield Finding("fault", "ledger", f"{len(report.problems)} sums are wrong", "solaris-cli ledger check")
     if plan not in known or known[plan].retired_at_ms is not None:

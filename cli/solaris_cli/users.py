@@ -132,7 +132,7 @@ def users_export(context: Context, user: str) -> None:
         exported = {
             "account": _as_dict(account),
             "balance": reports.balance(tx, account),
-            "entries": [reports.entry(line) for line in entries.of_account(tx, account, limit=-1)],
+            "entries": [reports.entry(line) for line in entries.of_account(tx, account)],
             "usage": reports.usage_events(tx, account.id),
             "alerts": [alerts.as_dict(message) for message in outbox.messages(tx, account_id=account.id)],
         }

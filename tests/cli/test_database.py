@@ -106,10 +106,6 @@ def test_a_database_that_is_no_url_is_refused(cli, url):
     assert f"{url!r} is not a database; write sqlite:///solaris.db or sqlite:////abs/path.db" in said
 
 
-def test_postgresql_is_refused_as_not_built_yet(cli):
-    assert "is not built yet; use sqlite:///PATH" in cli.refused("--database", "postgresql://db/solaris", "balance")
-
-
 def test_a_ledger_of_a_newer_version_is_refused(cli):
     cli.tamper("INSERT INTO _sqlite_migrations SELECT 99, migration_set, 'm099_later', applied_at"
                " FROM _sqlite_migrations LIMIT 1")  # fmt: skip

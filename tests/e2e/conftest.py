@@ -39,13 +39,15 @@ def upstream(shared_upstream: Upstream) -> Upstream:
 
 @pytest.fixture
 def start(tmp_path: Path, upstream: Upstream) -> Iterator[Callable[..., Sidecar]]:
-    """Start a sidecar; `extra` is appended to its settings, `arguments` go to mitmproxy."""
+    """Start a sidecar; `arguments` go to mitmproxy, the rest to its settings (see Sidecar)."""
     started: list[Sidecar] = []
 
-    def start(extra: str = "", arguments: Sequence[str] = ()) -> Sidecar:
+    def start(
+        extra: str = "", arguments: Sequence[str] = (), *, database: str | None = None, ledger: str = ""
+    ) -> Sidecar:
         folder = tmp_path / f"sidecar-{len(started)}"
         folder.mkdir()
-        sidecar = Sidecar(folder, upstream.url, extra)
+        sidecar = Sidecar(folder, upstream.url, extra, database=database, ledger=ledger)
         sidecar.mitmproxy_args += arguments
         started.append(sidecar)
         sidecar.start()

@@ -31,8 +31,16 @@ class Sidecar:
     """`solaris-cli run` on a settings file in `folder`; `start` may be called again after `kill` or `stop`."""
 
     def __init__(
-        self, folder: Path, upstream_url: str, extra: str = "", *, routes: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        upstream_url: str,
+        extra: str = "",
+        *,
+        routes: Mapping[str, str] | None = None,
+        database: str | None = None,
+        ledger: str = "",
     ) -> None:
+        """`extra` is appended to the settings, `ledger` to their first table; `database` is a URL instead of a file."""
         self.folder = folder
         self.port = free_port()
         self.observe_port = free_port()
@@ -44,7 +52,7 @@ class Sidecar:
         routes = routes or {"openai": upstream_url, "anthropic": upstream_url}
         leading = "".join(f'{name} = "{url}"\n' for name, url in routes.items())
         self.config.write_text(
-            f'[ledger]\ndatabase = "sqlite:///{self.database}"\n[identity]\nkey = "{KEY}"\n'
+            f'[ledger]\ndatabase = "{database or f"sqlite:///{self.database}"}"\n{ledger}[identity]\nkey = "{KEY}"\n'
             f"[routes]\n{leading}"
             f'[purchase]\nemail = "vendas@example.com"\n{extra}'
         )

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
+import pytest
+
 from solaris_meter.channels import Channel
 from solaris_meter.ledger import accounts, check, credits, grants, plans, rates, renewals, reservations
 from solaris_meter.ledger.accounts import Account, NewAccount
 from solaris_meter.ledger.check import Report
 from solaris_meter.ledger.credits import Applied
-from solaris_meter.ledger.database import Connection, SqliteEngine
+from solaris_meter.ledger.database import Connection, Engine, Row, SqliteEngine, open_engine
 from solaris_meter.ledger.grants import Grant
 from solaris_meter.ledger.plans import Plan
 from solaris_meter.ledger.reservations import Ask, Decision, Outcome, Reserved, Settled
@@ -84,12 +87,32 @@ def ask(
     )
 
 
+type Place = Path | str
+"""Where a ledger is: a SQLite file, or a URL."""
+
+INTEGRITY = (sqlite3.IntegrityError, psycopg.IntegrityError)
+"""What a broken constraint is, in either engine."""
+
+
+only_sqlite = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+"""For what is about a file: its disk, its locks, its being away."""
+
+
+def engine_at(place: Place) -> Engine:
+    return SqliteEngine(place) if isinstance(place, Path) else open_engine(place)
+
+
+def cells(row: Row) -> tuple[Any, ...]:
+    """The values of a row, in the order of its columns."""
+    return tuple(row[name] for name in row.keys())  # noqa: SIM118  (a row of SQLite iterates over its values)
+
+
 class Books:
     """One connection to a ledger that has the plan `livre` (no allowance) besides `basico`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.engine = SqliteEngine(path)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.engine = engine_at(place)
         self.engine.migrate()
         self.tx: Connection = self.engine.connect()
         self.new = NewAccount("livre", ZONE)
@@ -97,8 +120,23 @@ class Books:
         self.channels: Sequence[Channel] = ()
         self.plan("livre", 0, period="none")
 
+    @property
+    def path(self) -> Path:
+        """The file of a ledger in SQLite."""
+        assert isinstance(self.place, Path)
+        return self.place
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.place}" if isinstance(self.place, Path) else self.place
+
     def close(self) -> None:
         self.tx.close()
+
+    def off_the_disk(self) -> None:
+        """Commits need not survive a power cut: of a test that makes many, and is not about the disk."""
+        sqlite = isinstance(self.place, Path)
+        self.tx.execute("PRAGMA synchronous=OFF" if sqlite else "SET synchronous_commit = off")
 
     def run[T](self, operation: Callable[[Connection], T]) -> T:
         with self.tx.transaction():
@@ -211,13 +249,30 @@ class Books:
             *("plans", "accounts", "grants", "reservations", "usage_events", "entries", "postings", "alerts"),
             *("rates", "audits", "outbox", "notices"),
         ]
-        return {table: [tuple(row) for row in self.tx.rows(f"SELECT * FROM {table}")] for table in tables}
+        rows = {
+            table: [tuple(dict(row).values()) for row in self.tx.rows(f"SELECT * FROM {table}")] for table in tables
+        }
+        # PostgreSQL has no order of its own.
+        return {table: sorted(found, key=repr) for table, found in rows.items()}
 
 
-def tampered(path: Path, *statements: str) -> Report:
-    """What the check says after someone changed the file by hand."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+def by_hand(place: Place, *statements: str) -> None:
+    """Change a ledger without the program, as somebody does who holds the keys."""
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place, isolation_level=None)) as raw:
+            for statement in statements:
+                raw.execute(statement)
+        return
+    with psycopg.connect(place, autocommit=True) as connection:
+        # Neither triggers nor foreign keys, which a connection to SQLite checks only where it asks for it.
+        connection.execute("SET session_replication_role = replica")
         for statement in statements:
-            raw.execute(statement)
-    with closing(SqliteEngine(path).connect()) as tx, tx.snapshot():
+            if not statement.startswith("DROP TRIGGER"):
+                connection.execute(statement.encode())
+
+
+def tampered(place: Place, *statements: str) -> Report:
+    """What the check says after someone changed the ledger by hand."""
+    by_hand(place, *statements)
+    with closing(engine_at(place).connect()) as tx, tx.snapshot():
         return check.run(tx)

@@ -5,9 +5,9 @@ from tests.ledger.support import Books, tampered
 
 
 @pytest.fixture
-def story(path):
+def story(place):
     """Two accounts with everything in them: grants, debt paid, a settled call, a pending one and a void one."""
-    books = Books(path)
+    books = Books(place)
     for user in ("ana", "bruno"):
         books.open_with(1000, user)
         books.hold(f"{user}-settled", 300, user)
@@ -16,19 +16,19 @@ def story(path):
         books.hold(f"{user}-void", 50, user)
         books.void(f"{user}-void")
     books.close()
-    return path
+    return place
 
 
 @pytest.fixture
-def rated(path):
+def rated(place):
     """One call of 200 tokens at a rate of its own for each kind."""
-    books = Books(path)
+    books = Books(place)
     books.rate("gpt-4o", input="2", cached_input="0.5", cache_write="3", output="4", image="5", second="6")
     books.open_with(1000)
     books.hold("call", 600, prompt=200)
     books.settle("call", 200)
     books.close()
-    return path
+    return place
 
 
 def problems(report):

@@ -1,21 +1,21 @@
 """The engine: transactions, liveness marks, and a database that cannot be used."""
 
 import signal
-import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from tests.ledger.support import INTEGRITY, engine_at, only_sqlite
 
 from solaris_meter.errors import Unavailable
-from solaris_meter.ledger import database
-from solaris_meter.ledger.database import SqliteEngine, open_engine
+from solaris_meter.ledger.database import SqliteEngine, open_engine, shown, sqlite
 
 
 @pytest.fixture
-def engine(path):
-    engine = SqliteEngine(path)
+def engine(place):
+    engine = engine_at(place)
     engine.migrate()
     return engine
 
@@ -46,6 +46,13 @@ def test_a_sqlite_url_opens_the_file_it_names(tmp_path):
     assert engine.journal == tmp_path / "named.db-unsettled.jsonl"
 
 
+def test_the_journal_lies_where_it_is_told(tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    assert open_engine(f"sqlite:///{tmp_path}/named.db", journal=kept).journal == kept
+    assert open_engine("postgresql://db/solaris", journal=kept).journal == kept
+    assert open_engine("postgresql://db/solaris").journal == Path("solaris-unsettled.jsonl")
+
+
 def test_a_relative_url_is_relative_to_the_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     open_engine("sqlite:///here.db").migrate()
@@ -58,9 +65,31 @@ def test_what_is_no_database_is_refused_with_the_key_and_an_example(url):
         open_engine(url)
 
 
-@pytest.mark.parametrize("url", ["postgresql://user:secret@db/solaris", "postgres:///solaris"])
-def test_postgresql_is_refused_without_printing_its_password(url):
-    with pytest.raises(Unavailable, match="not built yet") as caught:
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("sqlite:///solaris.db", "sqlite:///solaris.db"),
+        ("sqlite:////srv/a:b@c/solaris.db", "sqlite:////srv/a:b@c/solaris.db"),
+        ("postgresql://db/solaris", "postgresql://db/solaris"),
+        ("postgresql://ana@db:5432/solaris?sslmode=require", "postgresql://ana@db:5432/solaris?sslmode=require"),
+        ("postgresql://ana:secret@db:5432/solaris", "postgresql://ana:***@db:5432/solaris"),
+        ("postgres://ana:se:c@r/e?t@db/solaris", "postgres://ana:***@db/solaris"),
+        ("postgresql://db/solaris?user=ana&password=secret&sslmode=require",
+         "postgresql://db/solaris?user=ana&password=***&sslmode=require"),
+        ("postgresql://ana:secret@db/x?sslpassword=secret", "postgresql://ana:***@db/x?sslpassword=***"),
+        ("postgresql:ana:secret@db", "postgresql:ana:***@db"),
+        ("mysql://ana:secret@db/x", "mysql://ana:***@db/x"),
+    ],
+)  # fmt: skip
+def test_a_url_is_shown_without_its_password(url, seen):
+    assert shown(url) == seen
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://ana:secret@db/x", "postgresql://ana:secret@db/x?nosuch=1", "postgres:a:secret@d"]
+)
+def test_a_url_that_cannot_be_used_is_refused_without_its_password(url):
+    with pytest.raises(Unavailable, match=r"ledger\.database: .*; write .*postgresql://USER:PASSWORD@HOST") as caught:
         open_engine(url)
     assert "secret" not in str(caught.value)
 
@@ -84,6 +113,7 @@ def test_a_file_that_is_no_database_is_unavailable_and_stays_as_it_is(path):
     assert path.read_text() == "not a database, " * 100
 
 
+@only_sqlite
 def test_a_commit_survives_a_power_cut_and_foreign_keys_hold(tx):
     assert tx.value("PRAGMA journal_mode") == "wal"
     assert tx.value("PRAGMA synchronous") == 2  # FULL
@@ -125,8 +155,9 @@ def test_a_snapshot_is_of_one_moment(engine, tx):
         assert tokens(reader) == before
 
 
+@only_sqlite
 def test_a_transaction_waits_for_another_and_gives_up_in_the_end(path, engine, tx, monkeypatch):
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
     with (
         closing(engine.connect()) as impatient,
         tx.transaction(),
@@ -137,10 +168,11 @@ def test_a_transaction_waits_for_another_and_gives_up_in_the_end(path, engine, t
 
 
 def test_a_broken_constraint_is_a_defect_and_not_an_outage(tx):
-    with pytest.raises(sqlite3.IntegrityError), tx.transaction():
+    with pytest.raises(INTEGRITY), tx.transaction():
         change(tx, -1)
 
 
+@only_sqlite
 def test_an_error_in_sql_is_told_with_the_file(path, tx):
     with pytest.raises(Unavailable, match=r"solaris\.db"):
         tx.rows("SELECT * FROM nothing")
@@ -151,8 +183,8 @@ def test_the_number_of_changed_rows_is_returned(tx):
     assert tx.execute("UPDATE plans SET tokens = 1 WHERE name = 'none'") == 0
 
 
-def test_an_owner_is_alive_between_its_claim_and_its_release(path, engine):
-    other = SqliteEngine(path)
+def test_an_owner_is_alive_between_its_claim_and_its_release(place, engine):
+    other = engine_at(place)
     assert not other.is_alive("a")
     engine.claim("a")
     assert engine.is_alive("a")
@@ -167,12 +199,14 @@ def test_a_release_of_nothing_is_harmless(engine):
     engine.release("never claimed")
 
 
+@only_sqlite
 def test_no_mark_stays_behind(path, engine):
     engine.claim("a")
     engine.release("a")
     assert list(path.parent.glob("*-alive-*")) == []
 
 
+@only_sqlite
 def test_a_killed_process_is_dead_although_its_mark_stays(path, engine):
     program = (
         "import sys; from pathlib import Path; from solaris_meter.ledger.database import SqliteEngine\n"

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from tests.ledger.support import DAY, HOUR, LIFE, MINUTE, NOON, Books
 
 from solaris_meter.errors import LedgerError
@@ -31,19 +40,18 @@ class LedgerMachine(RuleBasedStateMachine):
     closed = Bundle("closed")
     references = Bundle("references")
 
-    def __init__(self) -> None:
+    def __init__(self, url: str | None = None) -> None:
         super().__init__()
-        self._place = tempfile.TemporaryDirectory()
-        self.books = Books(Path(self._place.name) / "solaris.db")
-        # Every commit of this file is thrown away; what is tested is not the disk.
-        self.books.tx.execute("PRAGMA synchronous=OFF")
+        self._folder = tempfile.TemporaryDirectory()
+        self.books = Books(url or Path(self._folder.name) / "solaris.db")
+        self.books.off_the_disk()
         self.now = NOON
         self.calls = 0
         self.rates: dict[str, Rates] = {}
 
     def teardown(self) -> None:
         self.books.close()
-        self._place.cleanup()
+        self._folder.cleanup()
 
     @initialize(allowance=st.integers(0, 2000))
     def open_accounts(self, allowance: int) -> None:
@@ -249,6 +257,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def _name(self, kind: str) -> str:
         self.calls += 1
         return f"{kind} {self.calls}"
+
+
+def test_the_invariants_hold_in_postgresql_too(postgres_server):
+    class InPostgres(LedgerMachine):
+        def __init__(self) -> None:
+            super().__init__(postgres_server.ledger())
+
+    run_state_machine_as_test(
+        InPostgres,
+        settings=settings(max_examples=25, stateful_step_count=30, deadline=None),
+    )
 
 
 TestLedger = LedgerMachine.TestCase

@@ -1,14 +1,16 @@
 """The schema: what it is, that it is made once, and that history cannot be rewritten in it."""
 
+import re
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
-from tests.ledger.support import NOON, Books
+from tests.ledger.support import INTEGRITY, NOON, Books, by_hand, engine_at
 
 from solaris_meter.errors import Unavailable
 from solaris_meter.ledger import migrations, reports
@@ -185,6 +187,12 @@ INSERT INTO postings VALUES (1, 1, 1000);
 INSERT INTO postings VALUES (2, 1, -150)"""
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def unmade(request, path):
+    """Where a ledger can be made, and none is yet."""
+    return path if request.param == "sqlite" else request.getfixturevalue("empty_postgres")
+
+
 @pytest.fixture
 def raw(path):
     SqliteEngine(path).migrate()
@@ -212,6 +220,44 @@ def test_the_indexes_are_these(raw):
 def test_every_table_is_strict(raw):
     strict = dict(raw.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'"))
     assert {table: strict[table] for table in SCHEMA} == dict.fromkeys(SCHEMA, 1)
+
+
+def test_both_engines_have_the_same_tables_columns_and_indexes(raw, postgres):
+    with closing(engine_at(postgres).connect()) as tx:
+        # What begins with an underscore is the engine's own.
+        columns = tx.rows(
+            "SELECT table_name, column_name, data_type, is_nullable, collation_name FROM information_schema.columns"
+            " WHERE table_schema = 'public' AND table_name NOT LIKE '\\_%' ORDER BY table_name, ordinal_position"
+        )
+        indexes = tx.rows("SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE '\\_%'")
+        triggers = {row["tgname"] for row in tx.rows("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")}
+    kinds = {"bigint": "INTEGER", "text": "TEXT"}
+    found: dict[str, list[str]] = {}
+    for row in columns:
+        found.setdefault(row["table_name"], []).append(f"{row['column_name']} {kinds[row['data_type']]}")
+        assert row["collation_name"] == ("C" if row["data_type"] == "text" else None), row
+    assert found == SCHEMA
+    empty = {
+        (table, name)
+        for table in SCHEMA
+        for _, name, _, needed, _, key in raw.execute(f"PRAGMA table_info({table})")
+        if not needed and not key
+    }
+    assert {(row["table_name"], row["column_name"]) for row in columns if row["is_nullable"] == "YES"} == empty
+    unnamed = re.compile(r"\w+_(key|pkey)")  # of a UNIQUE, of a PRIMARY KEY
+    assert {row["indexname"] for row in indexes if not unnamed.fullmatch(row["indexname"])} == INDEXES
+    assert triggers == TRIGGERS | {"entries_whole", "postings_whole", "rates_whole"}
+
+
+@pytest.mark.parametrize("table", ["entries", "postings", "rates"])
+def test_history_cannot_be_emptied_at_once(postgres, table):
+    books = Books(postgres)
+    books.open_with(1000)
+    before = books.dump()
+    with pytest.raises(INTEGRITY, match=f"{table} are append-only"):
+        books.run(lambda tx: tx.execute(f"TRUNCATE {table} CASCADE"))
+    assert books.dump() == before
+    books.close()
 
 
 def test_a_strict_table_takes_no_text_for_a_number(raw):
@@ -245,8 +291,8 @@ def test_history_cannot_be_changed(books, statement):
     books.open_with(1000)
     books.rate("gpt-4o", input="15")
     before = books.dump()
-    with closing(sqlite3.connect(books.path)) as raw, pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        raw.execute(statement)
+    with pytest.raises(INTEGRITY, match="append-only"):
+        books.run(lambda tx: tx.execute(statement))
     assert books.dump() == before
 
 
@@ -291,15 +337,15 @@ def test_the_schema_refuses_what_cannot_be(books, statement):
     books.open_with(1000)
     books.hold("one", 10)
     books.settle("one", 10)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(INTEGRITY):
         books.run(lambda tx: tx.execute(statement))
 
 
-def test_a_migration_runs_once(path):
-    engine = SqliteEngine(path)
+def test_a_migration_runs_once(unmade):
+    engine = engine_at(unmade)
     assert engine.migrate() == STEPS
     assert engine.migrate() == []
-    assert SqliteEngine(path).migrate() == []
+    assert engine_at(unmade).migrate() == []
 
 
 def test_a_migrated_ledger_keeps_what_it_holds(books):
@@ -339,35 +385,35 @@ def test_a_ledger_of_the_first_version_goes_on(path):
 
 
 def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(books):
-    books.run(
-        lambda tx: tx.execute(
-            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
-            " VALUES ('solaris', 'm999_from_the_future', '2030-01-01')"
-        )
+    applied = "_sqlite_migrations" if isinstance(books.place, Path) else "_migrations"
+    by_hand(
+        books.place,
+        f"INSERT INTO {applied} (migration_set, name, applied_at)"
+        " VALUES ('solaris', 'm999_from_the_future', '2030-01-01')",
     )
     before = books.dump()
     with pytest.raises(Unavailable, match=r"newer version .*m999_from_the_future.*upgrade Solaris Meter"):
-        SqliteEngine(books.path).migrate()
+        engine_at(books.place).migrate()
     assert books.dump() == before
+    by_hand(books.place, f"DELETE FROM {applied} WHERE name = 'm999_from_the_future'")
 
 
-def test_threads_that_migrate_at_once_all_succeed(path):
+def test_threads_that_migrate_at_once_all_succeed(unmade):
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: SqliteEngine(path).migrate(), range(8)))
+        results = list(pool.map(lambda _: engine_at(unmade).migrate(), range(8)))
     assert sorted(results) == [[]] * 7 + [STEPS]
 
 
-def test_processes_that_migrate_at_once_all_succeed(path):
+def test_processes_that_migrate_at_once_all_succeed(unmade):
+    url = f"sqlite:///{unmade}" if isinstance(unmade, Path) else unmade
     # Each waits for its line, so that the work of both starts together however long Python took to load.
     program = (
-        "import sys; from pathlib import Path; from solaris_meter.ledger.database import SqliteEngine\n"
+        "import sys; from solaris_meter.ledger.database import open_engine\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        "print(SqliteEngine(Path(sys.argv[1])).migrate())"
+        "print(open_engine(sys.argv[1]).migrate())"
     )
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     for process in processes:

@@ -122,14 +122,14 @@ def test_the_rates_of_the_call_count(shop):
     shop.void("c")
 
 
-def test_of_two_connections_one_gets_it(shop, path):
+def test_of_two_connections_one_gets_it(shop, place):
     names = [f"c{number}" for number in range(8)]
     for name in names:
         shop.hold(name, 1)
     barrier = Barrier(len(names))
 
     def at_once(name):
-        with closing(Books(path)) as own:
+        with closing(Books(place)) as own:
             barrier.wait(10)
             return claim(own, name, 820)
 

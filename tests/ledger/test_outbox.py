@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from tests.ledger.support import MINUTE, NOON, Books, moment, outcome
+from tests.ledger.support import MINUTE, NOON, Books, engine_at, moment, outcome
 
 from solaris_meter.amounts import Money
 from solaris_meter.channels import parse_channel
 from solaris_meter.errors import Conflict, LedgerError, UnknownName
 from solaris_meter.ledger import accounts, credits, outbox, reservations
-from solaris_meter.ledger.database import SqliteEngine
 
 USER = parse_channel("mailto://robot:s3same@smtp.example.com?to={email}")
 OPERATOR = parse_channel("webhook+https://example.com/alerts?secret=s3same")
@@ -339,7 +338,7 @@ def test_threads_that_lease_at_once_get_each_message_once(told):
         told.give(1, kind="credit", now=NOON + number)
 
     def work(owner):
-        with closing(SqliteEngine(told.path).connect()) as tx:
+        with closing(engine_at(told.place).connect()) as tx:
             found = []
             for _ in range(20):
                 with tx.transaction():
@@ -355,9 +354,8 @@ def test_processes_that_lease_at_once_get_each_message_once(told):
     for number in range(20):
         told.give(1, kind="credit", now=NOON + number)
     program = (
-        "import sys; from pathlib import Path; from solaris_meter.ledger import outbox\n"
-        "from solaris_meter.ledger.database import SqliteEngine\n"
-        "tx = SqliteEngine(Path(sys.argv[1])).connect()\n"
+        "import sys; from solaris_meter.ledger import outbox; from solaris_meter.ledger.database import open_engine\n"
+        "tx = open_engine(sys.argv[1]).connect()\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for _ in range(20):\n"
         "    with tx.transaction():\n"
@@ -365,7 +363,7 @@ def test_processes_that_lease_at_once_get_each_message_once(told):
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program, str(told.path), owner],
+            [sys.executable, "-c", program, told.url, owner],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -388,7 +386,7 @@ def test_parallel_calls_that_cross_together_write_one_message(told):
         told.hold(f"call-{number}", 45)
 
     def settle(number):
-        with closing(SqliteEngine(told.path).connect()) as tx, tx.transaction():
+        with closing(engine_at(told.place).connect()) as tx, tx.transaction():
             reservations.settle(tx, f"call-{number}", outcome(45), (80, 95, 100), NOON, (USER, OPERATOR))
 
     with ThreadPoolExecutor(4) as pool:
@@ -398,6 +396,6 @@ def test_parallel_calls_that_cross_together_write_one_message(told):
 
 def test_a_ledger_opened_again_has_its_messages(told):
     told.spend(800)
-    again = Books(told.path)
+    again = Books(told.place)
     assert written(again) == written(told)
     again.close()

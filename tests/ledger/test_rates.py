@@ -275,9 +275,9 @@ def test_what_is_not_named_stays_as_it_is(books):
     assert rates.resolve(books.tx, "openai", "gpt-4o", NOON + 1) == Rates.of({"input": 2 * ONE, "output": 4 * ONE})
 
 
-def test_rates_that_another_process_set_count_from_the_next_call_on(path, books):
+def test_rates_that_another_process_set_count_from_the_next_call_on(place, books):
     assert output(books, "gpt-4o") == "1"
-    other = Books(path)
+    other = Books(place)
     other.rate("gpt-4o", NOON, output="2")
     assert output(books, "gpt-4o") == "2"
     other.rate("gpt-4o", NOON, output="3")

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from tests.ledger.support import DAY, HOUR, NOON, moment
+from tests.ledger.support import DAY, HOUR, NOON, Books, moment
 
 from solaris_meter.ledger import renewals
 from solaris_meter.models import Standing
@@ -379,8 +379,9 @@ def test_what_was_used_in_the_running_period_counts_against_a_plan_with_another_
     assert books.change_plan("since signup").balance == 0
 
 
-def test_a_renewal_does_not_read_the_whole_history(books):
+def test_a_renewal_does_not_read_the_whole_history(path):
     """What it must know of the past is found through an index, however long the account has been there."""
+    books = Books(path)
     books.open("ana", "basico")
     for query in (
         "SELECT sum(amount) FROM entries WHERE account_id = 1 AND kind = 'usage' AND period_start_ms = 5",
@@ -389,3 +390,4 @@ def test_a_renewal_does_not_read_the_whole_history(books):
         [step] = books.tx.rows("EXPLAIN QUERY PLAN " + query)
         assert "SEARCH entries USING INDEX" in step["detail"]
         assert "entries_by_account" not in step["detail"]
+    books.close()

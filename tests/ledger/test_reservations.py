@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ledger.support import DAY, LIFE, NOON, ZONE, ask, moment, outcome
+from tests.ledger.support import DAY, LIFE, NOON, ZONE, ask, cells, moment, outcome
 
 from solaris_meter.errors import LedgerError, UnknownName
 from solaris_meter.ledger import reservations
@@ -465,7 +465,7 @@ def test_a_call_served_without_the_ledger_is_billed_as_it_was(thousand):
     settled = bill(thousand, "late", 300, opened=NOON - 5)
     assert (settled.standing.balance, settled.standing.reserved, settled.repeated) == (700, 0, False)
     row = thousand.tx.row("SELECT created_at_ms, state FROM reservations")
-    assert tuple(row) == (NOON - 5, "settled")
+    assert cells(row) == (NOON - 5, "settled")
 
 
 def test_a_bill_is_paid_once(thousand):
@@ -530,7 +530,7 @@ def test_pictures_and_sound_are_held_with_the_input(thousand):
     settled = thousand.end("one", Usage(10, 0, "reported", images=2, audio_ms=3001))
     assert settled.standing.balance == 1000 - 412
     row = thousand.tx.row("SELECT images, audio_ms, billed_tokens FROM usage_events")
-    assert tuple(row) == (2, 3001, 412)
+    assert cells(row) == (2, 3001, 412)
 
 
 def test_a_reservation_carries_the_rates_that_are_not_one(thousand):
@@ -662,7 +662,7 @@ def test_thresholds_are_crossed_in_billed_tokens(thousand):
 
 
 def test_a_strict_account_is_never_in_debt_while_answers_keep_to_what_they_got(books):
-    books.tx.execute("PRAGMA synchronous=OFF")
+    books.off_the_disk()
     micro = st.sampled_from([0, 1, 100_000, 333_333, 999_999, 10**6, 2_500_001, 15 * 10**6])
     seen: list[str] = []
 

@@ -6,18 +6,18 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from tests.ledger.support import INTEGRITY, engine_at, only_sqlite
 
 from solaris_meter.errors import Unavailable
-from solaris_meter.ledger import database
-from solaris_meter.ledger.database import SqliteEngine
+from solaris_meter.ledger.database import SqliteEngine, sqlite
 from solaris_meter.ledger.writer import MAX_BATCH, Writer
 
 TIMEOUT = 30
 
 
 @pytest.fixture
-def engine(path):
-    engine = SqliteEngine(path)
+def engine(place):
+    engine = engine_at(place)
     engine.migrate()
     return engine
 
@@ -98,7 +98,7 @@ def test_an_operation_that_fails_takes_nothing_with_it(writer, engine, error):
 def test_a_broken_constraint_takes_nothing_with_it(writer, engine):
     futures = [writer.submit(lambda tx, amount=amount: add(tx, amount)) for amount in (1, -2_000_000, 1)]
     writer.start()
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(INTEGRITY):
         futures[1].result(TIMEOUT)
     assert [futures[0].result(TIMEOUT), futures[2].result(TIMEOUT)] == [1, 2]
     assert on_disk(engine) == 2
@@ -174,6 +174,7 @@ def test_a_database_that_cannot_be_opened_is_unavailable_until_it_can(tmp_path):
     writer.close()
 
 
+@only_sqlite
 def test_a_database_that_is_lost_is_unavailable_until_it_is_back(writer, engine, path):
     writer.start()
     writer.submit(add).result(TIMEOUT)
@@ -185,8 +186,9 @@ def test_a_database_that_is_lost_is_unavailable_until_it_is_back(writer, engine,
     assert writer.submit(add).result(TIMEOUT) == 2
 
 
+@only_sqlite
 def test_a_database_that_another_process_holds_is_unavailable_until_it_lets_go(writer, engine, path, monkeypatch):
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
     writer.start()
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute("BEGIN IMMEDIATE")
@@ -196,6 +198,7 @@ def test_a_database_that_another_process_holds_is_unavailable_until_it_lets_go(w
     assert writer.submit(add).result(TIMEOUT) == 1
 
 
+@only_sqlite
 def test_on_a_full_disk_what_was_promised_is_what_there_is(writer, engine):
     def fill(tx):
         tx.execute(f"PRAGMA max_page_count = {tx.value('PRAGMA page_count')}")
@@ -223,8 +226,8 @@ def test_many_threads_lose_nothing(writer, engine):
     assert on_disk(engine) == 200
 
 
-def test_two_writers_share_a_database(path, engine):
-    writers = [Writer(SqliteEngine(path)) for _ in range(2)]
+def test_two_writers_share_a_database(place, engine):
+    writers = [Writer(engine_at(place)) for _ in range(2)]
     for writer in writers:
         writer.start()
     futures = [writers[number % 2].submit(add) for number in range(100)]

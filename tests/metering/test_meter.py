@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import sqlite3
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,10 +12,12 @@ import pytest
 from tests.metering.calls import ByteCounter
 from tests.metering.samples import dialect_called, loaded_counter, payload
 
-from solaris_meter.ledger import accounts, check, credits, database, renewals, reports
+from solaris_meter.errors import Unavailable
+from solaris_meter.ledger import accounts, check, credits, renewals, reports
 from solaris_meter.ledger.accounts import NewAccount
-from solaris_meter.ledger.database import open_engine
+from solaris_meter.ledger.database import open_engine, sqlite
 from solaris_meter.ledger.ledger import RESERVATION_LIFE_MS, Ledger
+from solaris_meter.ledger.reservations import Decision
 from solaris_meter.metering.dialects.openai_chat import OpenAIChat
 from solaris_meter.metering.framing.sse import ServerSentEvents
 from solaris_meter.metering.meter import DEFERRED_LIFE_MS, UNSTREAMED_OUTPUT, Denied, Meter
@@ -175,7 +178,7 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path, counter, monkeypatch):
     """Makes shops in one database, and closes them."""
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 100)
     opened = []
 
     def make(**options):
@@ -554,7 +557,7 @@ def test_soft_asks_for_usage_and_changes_nothing_else(shop):
 
 
 def test_a_cancelled_open_leaves_no_reservation_while_the_ledger_is_busy(shop, monkeypatch):
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 10_000)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 10_000)
 
     async def story():
         one = shop()
@@ -625,6 +628,29 @@ def test_while_the_ledger_is_down_calls_are_denied(shop):
             assert await one.open() == Denied("ledger_unavailable")
             assert one.meter.running == 0
         assert not isinstance(await one.open(), Denied)
+
+    asyncio.run(story())
+
+
+def test_a_reservation_whose_commit_nobody_heard_of_costs_nothing_where_the_call_was_refused(shop, monkeypatch):
+    async def story():
+        one = shop(on_error="deny")
+        reserve = one.ledger.reserve
+
+        def unheard(ask, now_ms):
+            reserve(ask, now_ms).result(10)
+            lost: Future[Decision] = Future()
+            lost.set_exception(Unavailable("the answer was lost"))
+            return lost
+
+        monkeypatch.setattr(one.ledger, "reserve", unheard)
+        assert await one.open() == Denied("ledger_unavailable")
+        assert one.standing().reserved > 0
+        one.now_ms += 3_600_000  # long after it has expired
+        await one.meter.tend()
+        assert one.reservations() == {"here-1": "void"}
+        assert (one.standing().reserved, one.standing().balance) == (0, 1_000_000)
+        assert one.events() == []
 
     asyncio.run(story())
 

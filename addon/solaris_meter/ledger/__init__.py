@@ -18,7 +18,8 @@ Rules.
 - Every usage event has exactly one settled reservation and one usage entry of the same billed tokens, which are what
   the rates of the reservation make of the event's usage. A call keeps the rates it began with.
 - Grants burn by priority, then earliest expiry, then earliest creation.
-- Every operation is one transaction whose first statement writes the account's row: that row is the lock.
+- Every operation is one transaction whose first statement writes the account's row: that row is the lock. What no row
+  stands for (a user id or reference not used yet, the order of rates) is locked by its name.
 - An operation that is repeated with the same id or reference changes nothing the second time.
 
 Time. The clock is an argument (`now_ms`, UTC milliseconds). A period is issued when an account is first touched in it.
@@ -26,7 +27,7 @@ Time. The clock is an argument (`now_ms`, UTC milliseconds). A period is issued 
 What it does not own: HTTP, texts, models and what providers take for them (a cost is handed in), threads (except
 `writer`), the clock.
 
-Modules, from the bottom: `database` and `migrations` (the engine), `outbox` (alerts that must leave), `plans`,
+Modules, from the bottom: `database` and `migrations` (SQLite, PostgreSQL), `outbox` (alerts that must leave), `plans`,
 `accounts` and `rates` (rows), `entries` (append and post), `grants` (issue, burn, expire), `renewals` (what falls due),
 `credits` (tokens by hand), `alerts`, `reservations` (reserve, extend, settle, void, recover), `audits` (counts beside
 reports), `reports` and `check` (read only), `writer` (the thread that commits groups), `journal` (settlements that the

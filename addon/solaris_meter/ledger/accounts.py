@@ -92,6 +92,7 @@ def create(tx: Connection, user: str, new: NewAccount, now_ms: int, email: str |
     if not user.strip() or len(user) > MAX_USER_LENGTH:
         raise LedgerError(f"a user id has 1 to {MAX_USER_LENGTH} characters; this one has {len(user)}")
     plan = plans.get(tx, new.plan, usable=True)
+    tx.lock(f"user {user}")
     period = period_at(plan.period, plan.anchor, now_ms, ZoneInfo(new.timezone), now_ms)
     row = tx.row(
         "INSERT INTO accounts (user_id, email, plan, status, timezone, created_at_ms, period_start_ms, period_end_ms,"
@@ -125,8 +126,8 @@ def find(tx: Connection, text: str) -> Account:
     exact = tx.rows("SELECT * FROM accounts WHERE user_id = :text", text=text)
     exact = exact or tx.rows("SELECT * FROM accounts WHERE lower(email) = lower(:text)", text=text)
     found = exact or tx.rows(
-        "SELECT * FROM accounts WHERE substr(user_id, 1, :length) = :text"
-        " OR lower(substr(email, 1, :length)) = lower(:text) ORDER BY user_id LIMIT 6",
+        "SELECT * FROM accounts WHERE substr(user_id, 1, CAST(:length AS INTEGER)) = :text"
+        " OR lower(substr(email, 1, CAST(:length AS INTEGER))) = lower(:text) ORDER BY user_id LIMIT 6",
         text=text,
         length=len(text),
     )
@@ -185,6 +186,7 @@ def rename(tx: Connection, account: Account, user: str) -> None:
     """Give the account another user id; its history goes with it. Raises Conflict where the id is taken."""
     if not user.strip() or len(user) > MAX_USER_LENGTH:
         raise LedgerError(f"a user id has 1 to {MAX_USER_LENGTH} characters; this one has {len(user)}")
+    tx.lock(f"user {user}")
     if tx.row("SELECT 1 AS taken FROM accounts WHERE user_id = :user", user=user):
         raise Conflict(f"user {user!r} has an account already; choose another id")
     tx.execute("UPDATE accounts SET user_id = :user WHERE id = :id", user=user, id=account.id)

@@ -52,8 +52,9 @@ def accuracy(
         "SELECT reservations.model, input_tokens, output_tokens, reasoning_tokens, counted_input, counted_output"
         " FROM audits JOIN usage_events ON usage_events.id = audits.usage_event_id"
         " JOIN reservations ON reservations.id = usage_events.id"
-        " WHERE basis = 'reported' AND (:account IS NULL OR usage_events.account_id = :account)"
-        " AND (:since IS NULL OR at_ms >= :since) AND (:until IS NULL OR at_ms < :until)",
+        " WHERE basis = 'reported' AND (CAST(:account AS BIGINT) IS NULL OR usage_events.account_id = :account)"
+        " AND (CAST(:since AS BIGINT) IS NULL OR at_ms >= :since)"
+        " AND (CAST(:until AS BIGINT) IS NULL OR at_ms < :until)",
         account=account_id,
         since=since_ms,
         until=until_ms,

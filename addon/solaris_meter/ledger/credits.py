@@ -81,6 +81,7 @@ def take(tx: Connection, user: str, amount: int, now_ms: int, *, note: str, refe
 def _repeated(
     tx: Connection, reference: str, user: str, kind: entries.EntryKind, amount: int, paid: Money | None = None
 ) -> Entry | None:
+    tx.lock(f"reference {reference}")
     row = entries.by_reference(tx, reference)
     if row is None:
         return None

@@ -12,6 +12,9 @@ EntryKind = GrantKind | Literal["usage", "expire", "adjust"]
 Posting = tuple[int | None, int]
 """(grant id, tokens): what one entry put into a grant or took out of it. No grant: debt."""
 
+_NO_LIMIT = 2**63 - 1
+"""Means the same to every engine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -102,9 +105,11 @@ def all_entries(tx: Connection) -> Iterator[tuple[str, Entry]]:
         yield row["user_id"], Entry.from_row(row)
 
 
-def of_account(tx: Connection, account: Account, limit: int) -> list[Entry]:
-    """The newest `limit` entries, oldest first."""
+def of_account(tx: Connection, account: Account, limit: int | None = None) -> list[Entry]:
+    """The newest `limit` entries, or all, oldest first."""
     rows = tx.rows(
-        "SELECT * FROM entries WHERE account_id = :id ORDER BY id DESC LIMIT :limit", id=account.id, limit=limit
+        "SELECT * FROM entries WHERE account_id = :id ORDER BY id DESC LIMIT :limit",
+        id=account.id,
+        limit=_NO_LIMIT if limit is None else limit,
     )
     return [Entry.from_row(row) for row in reversed(rows)]

@@ -194,8 +194,8 @@ def free(tx: Connection, is_alive: Callable[[str], bool]) -> int:
 def messages(tx: Connection, state: State | None = None, account_id: int | None = None) -> list[Message]:
     """The messages, in one state or of one account or all, oldest first."""
     rows = tx.rows(
-        "SELECT * FROM outbox WHERE (:state IS NULL OR state = :state)"
-        " AND (:account IS NULL OR account_id = :account) ORDER BY id",
+        "SELECT * FROM outbox WHERE (CAST(:state AS TEXT) IS NULL OR state = :state)"
+        " AND (CAST(:account AS BIGINT) IS NULL OR account_id = :account) ORDER BY id",
         state=state,
         account=account_id,
     )

@@ -71,6 +71,7 @@ def put(tx: Connection, plan: Plan, now_ms: int) -> bool:
         "price": plan.price.minor if plan.price else None,
         "currency": plan.price.currency if plan.price else None,
     }
+    tx.lock(f"plan {plan.name}")
     changed = tx.execute(
         "UPDATE plans SET tokens = :tokens, period = :period, anchor = :anchor, rollover_max = :rollover,"
         " price_minor = :price, price_currency = :currency, retired_at_ms = NULL WHERE name = :name",

@@ -179,7 +179,9 @@ def in_force(tx: Connection, at_ms: int) -> list[Rule]:
 
 def history(tx: Connection, since_ms: int | None = None) -> list[Rule]:
     """Every line, oldest first."""
-    rows = tx.rows("SELECT * FROM rates WHERE :since IS NULL OR at_ms >= :since ORDER BY id", since=since_ms)
+    rows = tx.rows(
+        "SELECT * FROM rates WHERE CAST(:since AS BIGINT) IS NULL OR at_ms >= :since ORDER BY id", since=since_ms
+    )
     return [Rule.from_row(row) for row in rows]
 
 
@@ -232,6 +234,8 @@ def _resolve(rules: list[Rule], provider: str, model: str) -> Rates:
 
 
 def _append(tx: Connection, pattern: str, kind: Kind, micro: int | None, now_ms: int, note: str | None) -> None:
+    # Lines appear in the order of their ids: who has read up to one has missed none before it.
+    tx.lock("rates")
     _reads.pop(tx, None)  # were this rolled back, another line could get its id
     tx.execute(
         "INSERT INTO rates (at_ms, pattern, kind, micro, note) VALUES (:now, :pattern, :kind, :micro, :note)",

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
+from solaris_meter.errors import Conflict
 from solaris_meter.ledger import accounts, grants, plans
 from solaris_meter.ledger.accounts import Account, NewAccount
 from solaris_meter.ledger.database import Connection
@@ -16,11 +17,14 @@ def touch(tx: Connection, user: str, now_ms: int, new: NewAccount | None = None,
     Raises UnknownName where there is no account and none may be opened.
     """
     account = accounts.lock(tx, user)
-    if account is not None:
-        return up_to_date(tx, account, now_ms)
-    if new is None or not new.create:
+    if account is None and new is not None and new.create:
+        try:
+            return open_account(tx, user, new, now_ms, email)
+        except Conflict:  # another process opened it in this moment
+            account = accounts.lock(tx, user)
+    if account is None:
         return accounts.get(tx, user)
-    return open_account(tx, user, new, now_ms, email)
+    return up_to_date(tx, account, now_ms)
 
 
 def open_account(tx: Connection, user: str, new: NewAccount, now_ms: int, email: str | None = None) -> Account:

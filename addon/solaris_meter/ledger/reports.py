@@ -17,9 +17,9 @@ _EVENTS = """
     FROM usage_events
     JOIN accounts ON accounts.id = usage_events.account_id
     JOIN reservations ON reservations.id = usage_events.id
-    WHERE (:account IS NULL OR usage_events.account_id = :account)
-      AND (:since IS NULL OR usage_events.at_ms >= :since)
-      AND (:until IS NULL OR usage_events.at_ms < :until)
+    WHERE (CAST(:account AS BIGINT) IS NULL OR usage_events.account_id = :account)
+      AND (CAST(:since AS BIGINT) IS NULL OR usage_events.at_ms >= :since)
+      AND (CAST(:until AS BIGINT) IS NULL OR usage_events.at_ms < :until)
 """
 
 _GROUP: dict[Grouping, str] = {

@@ -288,10 +288,15 @@ def bill(
 
     Nothing is reserved. Repeating is harmless.
     """
-    if tx.row("SELECT 1 AS known FROM reservations WHERE id = :id", id=ask.id) is None:
+    if not _is_known(tx, ask.id):
         account = renewals.touch(tx, ask.caller.user, now_ms, new, ask.caller.email)
-        _insert(tx, account, ask, _rates(tx, ask, opened_ms), 0, opened_ms)
+        if not _is_known(tx, ask.id):  # a reservation whose commit nobody heard of may have held the lock
+            _insert(tx, account, ask, _rates(tx, ask, opened_ms), 0, opened_ms)
     return settle(tx, ask.id, outcome, thresholds, now_ms, channels)
+
+
+def _is_known(tx: Connection, reservation_id: str) -> bool:
+    return tx.row("SELECT 1 AS known FROM reservations WHERE id = :id", id=reservation_id) is not None
 
 
 def _rates(tx: Connection, ask: Ask, at_ms: int) -> Rates:

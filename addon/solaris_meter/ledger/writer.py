@@ -11,18 +11,27 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from solaris_meter.errors import Unavailable
+from solaris_meter.errors import Contended, Unavailable
 from solaris_meter.ledger.database import Connection, Engine
 
 Operation = Callable[[Connection], Any]
 MAX_BATCH = 256
 """Operations per commit: enough to fill the time of an fsync, few enough to keep the lock short."""
+TRIES = 3
+"""Of a job that another transaction stood in the way of."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     operation: Operation
     future: "Future[Any]"
+
+    def resolve(self, outcome: Any) -> None:
+        """Tell what came of it: a result, or an exception."""
+        if isinstance(outcome, Exception):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
 
 
 class Writer:
@@ -68,22 +77,19 @@ class Writer:
         while not ending:
             waiting, ending = self._next_batch()
             batch = [job for job in waiting if job.future.set_running_or_notify_cancel()]
-            if not batch:
-                continue
-            try:
-                connection = connection or self._engine.connect()
-                outcomes = _commit(connection, batch)
-            except Exception as error:
-                # Nothing of the batch is on disk. A fresh connection, so that a lost one does not stay lost.
-                outcomes = [error] * len(batch)
-                if connection is not None:
-                    connection.close()
-                    connection = None
-            for job, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    job.future.set_exception(outcome)
-                else:
-                    job.future.set_result(outcome)
+            while batch:
+                try:
+                    connection = connection or self._engine.connect()
+                    outcomes = _commit(connection, batch)
+                except Exception as error:
+                    # Nothing of the rest is on disk. A fresh connection, so that a lost one does not stay lost.
+                    outcomes = [error] * len(batch)
+                    if connection is not None:
+                        connection.close()
+                        connection = None
+                for job, outcome in zip(batch, outcomes, strict=False):
+                    job.resolve(outcome)
+                batch = batch[len(outcomes) :]
         if connection is not None:
             connection.close()
 
@@ -100,19 +106,38 @@ class Writer:
 
 
 def _commit(connection: Connection, batch: list[_Job]) -> list[Any]:
-    """Run a batch in one transaction: a result or an exception for each. Raises when nothing was committed."""
-    if len(batch) == 1:
-        return [_commit_one(connection, batch[0])]
+    """Run the first jobs of a batch in one transaction, at least one: a result or an exception for each.
+
+    Whoever holds the lock of one account must not wait for another's: two processes would stop each other. Where a job
+    cannot go on, what was done before is committed, and the job is the next one's first, which holds nothing and has
+    time. Raises when nothing was committed.
+    """
+    for _ in range(TRIES):
+        try:
+            return [_commit_one(connection, batch[0])] if len(batch) == 1 else _commit_some(connection, batch)
+        except Contended as error:
+            contended = error
+            batch = batch[:1]
+    return [contended]
+
+
+def _commit_some(connection: Connection, batch: list[_Job]) -> list[Any]:
     outcomes: list[Any] = []
     with connection.transaction():
         for job in batch:
             try:
                 with connection.savepoint():
-                    outcomes.append(job.operation(connection))
+                    result = job.operation(connection)
             except Exception as error:
                 if not connection.in_transaction:
                     raise
-                outcomes.append(error)
+                if isinstance(error, Contended):
+                    if not outcomes:
+                        raise
+                    break
+                result = error
+            outcomes.append(result)
+            connection.hurry()
     return outcomes
 
 

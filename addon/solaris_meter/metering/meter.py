@@ -87,6 +87,7 @@ class Meter:
         self._admission = Admission(self._reserve, settings.admission.admission_wait)
         self._running: dict[str, Call] = {}
         self._closing: set[str] = set()
+        self._doubtful: set[str] = set()
         self._deferred: dict[tuple[str, str], Call] = {}
         self._unpriced: deque[tuple[Call, Usage]] = deque()
         self._stopping = False
@@ -131,6 +132,8 @@ class Meter:
         except Unavailable as error:
             log.error("call %s of %s: %s", ask.id, caller.user, error)
             if self._settings.ledger.on_error == "deny":
+                # A commit whose answer was lost may have been one: nobody may pay for a call that was refused.
+                self._doubtful.add(ask.id)
                 return Denied("ledger_unavailable")
             decision = None
         except LedgerError as error:
@@ -241,6 +244,9 @@ class Meter:
         running = [*self._running, *self._closing]
         if running:
             await asyncio.wrap_future(self._ledger.renew(running, now_ms))
+        for refused in list(self._doubtful):
+            await asyncio.wrap_future(self._ledger.void(refused, now_ms))
+            self._doubtful.discard(refused)
         billed = await asyncio.to_thread(self._ledger.drain, now_ms)
         if billed:
             log.warning("%d journalled calls are in the ledger now", billed)

@@ -9,6 +9,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import ctx, http
@@ -19,7 +20,7 @@ from solaris_meter.chat import notices
 from solaris_meter.chat.texts import Texts
 from solaris_meter.errors import SettingsError, SolarisError
 from solaris_meter.ledger.accounts import NewAccount
-from solaris_meter.ledger.database import open_engine
+from solaris_meter.ledger.database import open_engine, shown
 from solaris_meter.ledger.ledger import Ledger
 from solaris_meter.metering.meter import Meter
 from solaris_meter.metering.pricing import Pricing
@@ -126,7 +127,7 @@ class Solaris:
             *(self._parts.mitmweb.addons if self._parts.mitmweb else ()),
         ]
         source = config or "defaults (no solaris.toml)"
-        log.info("Solaris Meter %s: settings %s, ledger %s", __version__, source, settings.ledger.database)
+        log.info("Solaris Meter %s: settings %s, ledger %s", __version__, source, shown(settings.ledger.database))
         for name in without_effect(settings):
             log.warning("the setting %s is not built yet: it has no effect", name)
         if not settings.identity.key:
@@ -207,7 +208,8 @@ def _open_log(settings: Settings) -> Lines | None:
 
 def _build(settings: Settings, lines: Lines | None) -> _Parts:
     accounts, channels = settings.accounts, settings.alerts.parsed_channels
-    engine = open_engine(settings.ledger.database)
+    journal = Path(settings.ledger.journal) if settings.ledger.journal else None
+    engine = open_engine(settings.ledger.database, journal=journal)
     ledger = Ledger(
         engine,
         owner=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",

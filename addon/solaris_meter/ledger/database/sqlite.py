@@ -1,121 +1,29 @@
-"""The engine behind the ledger: connections, transactions, and which processes are alive.
-
-The rest of the ledger writes its SQL once, with `:name` parameters, for `Connection`. SQLite runs in WAL with
-`synchronous=FULL`: a commit that returned survives a power cut.
-"""
+"""A ledger in a SQLite file, in WAL with `synchronous=FULL`."""
 
 import fcntl
 import os
 import sqlite3
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
 from solaris_meter.errors import Unavailable
 from solaris_meter.ledger import migrations
+from solaris_meter.ledger.database.engine import Connection, Engine, Row
 
-Row = Mapping[str, Any]
 BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another process's transaction."""
-
-
-class Connection(ABC):
-    """One connection, owned by one thread. Every method raises Unavailable when the database cannot answer."""
-
-    @abstractmethod
-    def rows(self, sql: str, **values: object) -> list[Row]:
-        """All rows of a SELECT, or of a change with RETURNING."""
-
-    @abstractmethod
-    def execute(self, sql: str, **values: object) -> int:
-        """Run a change; the number of rows it touched."""
-
-    @abstractmethod
-    def transaction(self) -> AbstractContextManager[None]:
-        """A write transaction: committed at the end of the block, rolled back by an exception."""
-
-    @abstractmethod
-    def savepoint(self) -> AbstractContextManager[None]:
-        """A part of a transaction that an exception rolls back alone."""
-
-    @abstractmethod
-    def snapshot(self) -> AbstractContextManager[None]:
-        """A read transaction: everything read in the block is of one moment."""
-
-    @property
-    @abstractmethod
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open. An error such as a full disk can end one without being asked."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give the connection back."""
-
-    def row(self, sql: str, **values: object) -> Row | None:
-        """The first row, or None."""
-        found = self.rows(sql, **values)
-        return found[0] if found else None
-
-    def value(self, sql: str, **values: object) -> Any:
-        """The single value of a query that always has one row, such as a count."""
-        row = self.row(sql, **values)
-        assert row is not None
-        return row[next(iter(row.keys()))]
-
-
-class Engine(ABC):
-    """A database that holds a ledger. `journal` is the file for settlements that the database could not take."""
-
-    journal: Path
-
-    @abstractmethod
-    def connect(self) -> Connection:
-        """A new connection for the calling thread. Raises Unavailable."""
-
-    @abstractmethod
-    def migrate(self) -> list[str]:
-        """Bring the schema up to date; the names of the migrations that ran. Raises Unavailable for a newer schema."""
-
-    @abstractmethod
-    def claim(self, owner: str) -> None:
-        """Mark `owner` as alive for as long as this process lives, or until `release`. Raises Unavailable."""
-
-    @abstractmethod
-    def release(self, owner: str) -> None:
-        """Take the mark away."""
-
-    @abstractmethod
-    def sweep(self) -> None:
-        """Clear away what the marks of dead owners have left behind."""
-
-    @abstractmethod
-    def is_alive(self, owner: str) -> bool:
-        """Whether a process holds the mark of `owner`."""
-
-
-def open_engine(url: str, *, create: bool = True) -> Engine:
-    """The engine of a `[ledger] database` URL. Raises Unavailable, also where there is none and `create` is false."""
-    scheme, found, path = url.partition(":///")
-    if found and scheme == "sqlite" and path and path != ":memory:":
-        return SqliteEngine(Path(path), create=create)
-    if scheme.startswith("postgres") or url.startswith("postgres"):
-        raise Unavailable(f"ledger.database: {scheme.partition('://')[0]} is not built yet; use sqlite:///PATH")
-    raise Unavailable(
-        f"ledger.database: {url!r} is not a database; write sqlite:///solaris.db or sqlite:////abs/path.db"
-    )
 
 
 class SqliteEngine(Engine):
     """A SQLite file. Liveness marks are files beside it, locked by the kernel for as long as their process lives."""
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, journal: Path | None = None) -> None:
         self.path = path
-        self.journal = path.with_name(f"{path.name}-unsettled.jsonl")
+        self.journal = journal or path.with_name(f"{path.name}-unsettled.jsonl")
         self._marks: dict[str, int] = {}
         if not create and not path.exists():
             raise Unavailable(
@@ -238,6 +146,12 @@ class SqliteConnection(Connection):
                 yield
             finally:
                 self._raw.execute("ROLLBACK")
+
+    def lock(self, name: str) -> None:
+        """Nothing to do: a write transaction is alone anyway."""
+
+    def hurry(self) -> None:
+        """Nothing to do: who holds the one lock waits for nobody."""
 
     @property
     def in_transaction(self) -> bool:

@@ -21,7 +21,12 @@ ALLOWED = {
     "apprise": {"addon/solaris_meter/notify/gateway.py"},
     "click": {"cli/solaris_cli/"},
     "sqlite_utils": {"addon/solaris_meter/ledger/database.py", "addon/solaris_meter/ledger/migrations.py"},
-    "sqlite3": {"addon/solaris_meter/ledger/database.py", "addon/solaris_meter/ledger/migrations.py"},
+    "sqlite3": {
+        "addon/solaris_meter/ledger/database.py",
+        "addon/solaris_meter/ledger/migrations.py",
+        "addon/solaris_meter/ledger/copies.py",
+        "addon/solaris_meter/ledger/backup.py",
+    },
 }
 """Foreign package → where it may be imported: files, and folders with a slash at their end."""
 

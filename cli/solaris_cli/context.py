@@ -61,7 +61,7 @@ class Context:
     def engine(self, *, create: bool = False) -> Engine:
         """The ledger's database, brought up to date. Raises Unavailable."""
         engine = open_engine(self.database, create=create)
-        engine.migrate()
+        bring_up_to_date(engine)
         return engine
 
     @contextmanager
@@ -83,6 +83,13 @@ class Context:
                 yield connection
         finally:
             connection.close()
+
+
+def bring_up_to_date(engine: Engine) -> None:
+    """Migrate, and say on stderr where the ledger of an older version is kept. Raises Unavailable."""
+    ran = engine.migrate()
+    if engine.copied_to:
+        click.echo(f"the ledger was upgraded ({', '.join(ran)}); as it was before: {engine.copied_to}", err=True)
 
 
 pass_context = click.make_pass_decorator(Context)

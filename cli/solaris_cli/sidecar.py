@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from solaris_cli.context import Context, pass_context
+from solaris_cli.context import Context, bring_up_to_date, pass_context
 from solaris_meter.errors import SettingsError
 from solaris_meter.ledger.database import open_engine
 
@@ -52,7 +52,7 @@ def run(
     environment = dict(os.environ)
     if context.database != context.settings.ledger.database:
         environment["SOLARIS_LEDGER_DATABASE"] = context.database
-    open_engine(context.database).migrate()  # what is wrong with the ledger, likewise
+    bring_up_to_date(open_engine(context.database))  # what is wrong with the ledger, likewise
     program = f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
     # The same process: signals and exit codes are mitmproxy's own.
     sys.stdout.flush()

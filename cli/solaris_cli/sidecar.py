@@ -53,7 +53,12 @@ def run(
     if context.database != context.settings.ledger.database:
         environment["SOLARIS_LEDGER_DATABASE"] = context.database
     bring_up_to_date(open_engine(context.database))  # what is wrong with the ledger, likewise
-    program = f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
+    # Until mitmproxy listens to signals, which takes seconds, nothing has begun: to stop is to end. (As the first
+    # process of a container it would not even hear SIGTERM.)
+    program = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
+        f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
+    )
     # The same process: signals and exit codes are mitmproxy's own.
     sys.stdout.flush()
     # -P: a file of the current folder must not stand in for a module.

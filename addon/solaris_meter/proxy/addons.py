@@ -39,10 +39,8 @@ from solaris_meter.settings import Settings, find_config, load_settings, without
 log = logging.getLogger(__name__)
 
 TEND_EVERY_S = 20.0
-GRACE_S = 7.0
-"""How long running answers may go on after SIGTERM; Docker kills after 10 s."""
 CLOSING_S = 2.0
-"""How long settlements that have begun may take after that."""
+"""How long settlements that have begun may take after the time of grace."""
 EXHAUSTED_PERCENT = 100
 
 
@@ -57,6 +55,7 @@ class _Parts:
     metered: Metered
     sessions: Sessions
     delivery: Delivery | None
+    grace_s: float
 
 
 class _Closed:
@@ -148,8 +147,8 @@ class Solaris:
         ctx.options.update(server=False)
         parts.meter.stop()
         if parts.meter.running:
-            log.info("stopping: up to %d s for %d running calls", GRACE_S, parts.meter.running)
-        await _wait_for_calls(parts.meter, GRACE_S)
+            log.info("stopping: up to %g s for %d running calls", parts.grace_s, parts.meter.running)
+        await _wait_for_calls(parts.meter, parts.grace_s)
         await parts.metered.settle_all()
         await parts.meter.settle_deferred()
         await _wait_for_calls(parts.meter, CLOSING_S)
@@ -203,7 +202,7 @@ def _build(settings: Settings) -> _Parts:
         outlets = Outlets(channels)
         outlets.check()
         delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
-    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery)
+    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, settings.shutdown.grace)
 
 
 async def _wait_for_calls(meter: Meter, seconds: float) -> None:

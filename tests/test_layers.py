@@ -25,7 +25,12 @@ ALLOWED = {
     "prometheus_client": {"addon/solaris_meter/proxy/metrics.py"},
     "tornado": {"addon/solaris_meter/proxy/observatory.py"},
     "opentelemetry": {"addon/solaris_meter/proxy/tracing.py"},
-    "sqlite3": {"addon/solaris_meter/ledger/database/", "addon/solaris_meter/ledger/migrations.py"},
+    "sqlite3": {
+        "addon/solaris_meter/ledger/database/",
+        "addon/solaris_meter/ledger/migrations.py",
+        "addon/solaris_meter/ledger/copies.py",
+        "addon/solaris_meter/ledger/backup.py",
+    },
 }
 """Foreign package → where it may be imported: files, and folders with a slash at their end."""
 

@@ -63,10 +63,15 @@ class Context:
         """The clock."""
         return time.time_ns() // 1_000_000
 
+    def open_engine(self, *, create: bool = True) -> Engine:
+        """The ledger's database, as it is. Raises Unavailable, also where there is none and `create` is false."""
+        journal = self.settings.ledger.journal
+        return open_engine(self.database, create=create, journal=Path(journal) if journal else None)
+
     def engine(self, *, create: bool = False) -> Engine:
         """The ledger's database, brought up to date. Raises Unavailable."""
-        engine = open_engine(self.database, create=create)
-        engine.migrate()
+        engine = self.open_engine(create=create)
+        bring_up_to_date(engine)
         return engine
 
     @contextmanager
@@ -88,6 +93,13 @@ class Context:
                 yield connection
         finally:
             connection.close()
+
+
+def bring_up_to_date(engine: Engine) -> None:
+    """Migrate, and say on stderr where the ledger of an older version is kept. Raises Unavailable."""
+    ran = engine.migrate()
+    if engine.copied_to:
+        click.echo(f"the ledger was upgraded ({', '.join(ran)}); as it was before: {engine.copied_to}", err=True)
 
 
 pass_context = click.make_pass_decorator(Context)

@@ -5,8 +5,9 @@ import sys
 
 import click
 
-from solaris_cli import alerts, balances, ca, database, doctor, ledger, messages, plans, rates, sidecar, users
+from solaris_cli import alerts, balances, ca, database, ledger, messages, plans, rates, sidecar, users
 from solaris_cli.context import Context
+from solaris_cli.doctor.command import doctor
 from solaris_meter import __version__
 from solaris_meter.errors import SolarisError
 
@@ -44,7 +45,7 @@ def main(ctx: click.Context, config: str | None, database: str | None) -> None:
 for command in (
     sidecar.run,
     sidecar.demo,
-    doctor.doctor,
+    doctor,
     balances.grant,
     balances.credit,
     balances.debit,

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from solaris_cli.context import Context, pass_context
+from solaris_cli.context import Context, bring_up_to_date, pass_context
 from solaris_meter.errors import SettingsError
-from solaris_meter.ledger.database import open_engine
 
 _LISTEN = re.compile(r"(?:(?P<host>[^:\[\]]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>\d{1,5})")
 _DEFAULT_LISTEN = "127.0.0.1:8080"
@@ -52,8 +51,13 @@ def run(
     environment = dict(os.environ)
     if context.database != context.settings.ledger.database:
         environment["SOLARIS_LEDGER_DATABASE"] = context.database
-    open_engine(context.database).migrate()  # what is wrong with the ledger, likewise
-    program = f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
+    bring_up_to_date(context.open_engine())  # what is wrong with the ledger, likewise
+    # Until mitmproxy listens to signals, which takes seconds, nothing has begun: to stop is to end. (As the first
+    # process of a container it would not even hear SIGTERM.)
+    program = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
+        f"from mitmproxy.tools.main import {arguments[0]}; {arguments[0]}()"
+    )
     if context.settings.observe.log == "json":
         # Until the addon is loaded, which takes this back, mitmproxy knows text only.
         program = f"import logging; logging.getLogger('mitmproxy').setLevel('ERROR'); {program}"

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from tests.ledger.support import NOON, Books
 
 from solaris_cli.context import Context
+from solaris_cli.doctor.host import Host
 from solaris_cli.main import main
 
 SOLARIS_CLI = Path(sys.executable).with_name("solaris-cli")
@@ -102,6 +103,9 @@ def empty_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.chdir(tmp_path)
     cli = Cli(tmp_path)
     monkeypatch.setattr(Context, "now_ms", lambda _: cli.now)
+    # One disk on which nothing is emptied, wherever the tests run.
+    host = Host({"/": "ext4"}, frozenset(), {}, in_container=False, temporary=(), home=tmp_path / "home")
+    monkeypatch.setattr(Host, "read", lambda: host)
     return cli
 
 

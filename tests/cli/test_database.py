@@ -26,8 +26,9 @@ def test_migrating_as_json(empty_cli):
     assert empty_cli.json("db", "migrate") == {
         "database": empty_cli.url,
         "migrations": ["m001_ledger", "m002_rates", "m003_outbox", "m004_notices"],
+        "backup": None,
     }
-    assert empty_cli.json("db", "migrate") == {"database": empty_cli.url, "migrations": []}
+    assert empty_cli.json("db", "migrate") == {"database": empty_cli.url, "migrations": [], "backup": None}
 
 
 def test_the_path_is_told_without_making_anything(empty_cli):

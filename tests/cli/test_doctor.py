@@ -1,6 +1,8 @@
 """doctor: what it finds, what it advises, and its exit code."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -155,9 +157,13 @@ def test_a_doctor_changes_nothing(cli):
 
 
 def test_the_exit_code_is_the_program_s_own(cli, program):
+    # The real machine: a ledger in the folder for temporary files is a fault there.
     cli.configure(HEALTHY)
-    assert program("doctor", "--json").returncode == 0
-    cli.ok("plans", "retire", "basico")
-    done = program("doctor", "--json")
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:
+        url = f"sqlite:///{folder}/solaris.db"
+        cli.ok("--database", url, "db", "migrate")
+        assert program("--database", url, "doctor", "--json").returncode == 0
+        cli.ok("--database", url, "plans", "retire", "basico")
+        done = program("--database", url, "doctor", "--json")
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["ok"] is False

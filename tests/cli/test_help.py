@@ -44,6 +44,8 @@ SAMPLES = {
     "ledger holds": [],
     "ledger release": ["running"],
     "db migrate": [],
+    "db backup": [],
+    "db restore": ["monday.db"],
     "db path": [],
 }
 """Arguments with which each command succeeds."""
@@ -110,6 +112,7 @@ def test_a_group_that_prints_a_list_by_itself_has_json_too(cli, name):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_json_of_every_command_is_one_document(cli, name):
+    cli.ok("db", "backup", "monday.db")
     cli.write("plans.toml", '[pro]\ntokens = "5M"\nperiod = "month"\n')
     cli.calls(lambda books: (books.hold("running", 100), books.rate("gpt*", output="2")))
     assert cli.json(*name.split(), *SAMPLES[name]) is not None
@@ -117,6 +120,7 @@ def test_the_json_of_every_command_is_one_document(cli, name):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_command_prints_something_for_people(cli, name):
+    cli.ok("db", "backup", "monday.db")
     cli.write("plans.toml", '[pro]\ntokens = "5M"\nperiod = "month"\n')
     cli.calls(lambda books: (books.hold("running", 100), books.rate("gpt*", output="2")))
     assert cli.ok(*name.split(), *SAMPLES[name]).strip()

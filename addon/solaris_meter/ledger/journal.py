@@ -38,12 +38,16 @@ class Journal:
 
     def append(self, call: Unsettled) -> None:
         """Keep a settlement. Raises OSError when that is impossible as well; the file is then as it was."""
+        self.add(msgspec.json.encode(call) + b"\n")
+
+    def add(self, lines: bytes) -> None:
+        """Keep lines of another journal, each ended. Raises OSError; the file is then as it was."""
         with self._locked() as file:
             size = os.fstat(file).st_size
             # A line that a crash left unfinished is ended first: this one must not be glued to it.
             torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
             try:
-                _write(file, b"\n" * torn + msgspec.json.encode(call) + b"\n")
+                _write(file, b"\n" * torn + lines)
                 os.fsync(file)
             except OSError:
                 os.ftruncate(file, size)
@@ -55,6 +59,16 @@ class Journal:
             return self.path.read_bytes().count(b"\n")
         except OSError:
             return 0
+
+    @contextmanager
+    def held(self) -> Iterator[bytes]:
+        """The whole lines of the journal, while nobody adds to them or bills them. It makes no file."""
+        if not self.path.exists():
+            yield b""
+            return
+        with self._locked():
+            content = self.path.read_bytes()
+            yield content[: content.rfind(b"\n") + 1]
 
     def drain(self, bill: Callable[[Unsettled], object]) -> int:
         """Bill every line, oldest first, then empty the file; how many were billed.

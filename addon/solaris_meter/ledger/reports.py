@@ -209,3 +209,9 @@ def _usd(nano: int | None) -> float | None:
 
 def _percent(part: int, whole: int) -> float:
     return part * 1000 // whole / 10 if whole else 0.0
+
+
+def latest_ms(tx: Connection) -> int | None:
+    """The time of the latest entry, in UTC milliseconds; None where there is none."""
+    row = tx.row("SELECT max(at_ms) AS at_ms FROM entries")
+    return row["at_ms"] if row else None

@@ -41,6 +41,10 @@ CLAIM_TIMEOUT_S = 0.25
 
 MOST_REMEMBERED = 10_000
 
+STOPPING_PATIENCE_S = 2.0
+"""How long a settlement may wait for the ledger once the process stops; then it is journalled, and billed at the next
+start. Less than what Docker leaves between the time of grace and the end."""
+
 DEFERRED_LIFE_MS = 2 * 3600 * 1000
 """How long a background answer may be in the making before its input alone is charged."""
 
@@ -230,9 +234,12 @@ class Meter:
 
     async def settle_deferred(self, opened_before_ms: int | None = None) -> None:
         """Charge what nobody came for: its input is owed, its output is not known."""
-        for call in list(self._deferred.values()):
-            if opened_before_ms is None or call.terms.opened_ms < opened_before_ms:
-                await self.settle(call, 200, interrupted=True, client_left=True)
+        due = [
+            call
+            for call in self._deferred.values()
+            if opened_before_ms is None or call.terms.opened_ms < opened_before_ms
+        ]
+        await asyncio.gather(*(self.settle(call, 200, interrupted=True, client_left=True) for call in due))
 
     def _forget(self, call: Call) -> None:
         for key in [key for key, deferred in self._deferred.items() if deferred.id == call.id]:
@@ -274,9 +281,10 @@ class Meter:
         unsettled = Unsettled(call.terms.ask, outcome, call.terms.opened_ms)
         try:
             if call.terms.reserved is None:
-                settled = await asyncio.wrap_future(self._ledger.bill(unsettled, now_ms))
+                settling = self._ledger.bill(unsettled, now_ms)
             else:
-                settled = await asyncio.wrap_future(self._ledger.settle(call.id, outcome, now_ms))
+                settling = self._ledger.settle(call.id, outcome, now_ms)
+            settled = await self._in_time(settling)
         except Unavailable as error:
             log.error("call %s is journalled, to be billed later: %s", call.id, error)
             await asyncio.to_thread(self._ledger.keep, unsettled)
@@ -303,6 +311,19 @@ class Meter:
         if usage.basis == "reported" and not settled.repeated and self._is_sampled(call):
             self._counter.in_background(lambda: self._audit(call))
         return settled
+
+    async def _in_time(self, settling: "Future[Settled]") -> Settled:
+        """Wait for a commit; while the process stops, only STOPPING_PATIENCE_S. Raises Unavailable then.
+
+        What is not committed by then is not lost, and if it is after all, then billing it again is harmless.
+        """
+        waiting = asyncio.wrap_future(settling)
+        if not self._stopping:
+            return await waiting
+        try:
+            return await asyncio.wait_for(waiting, STOPPING_PATIENCE_S)
+        except TimeoutError as error:
+            raise Unavailable("the ledger does not answer, and the sidecar is stopping") from error
 
     async def _usage(self, call: Call, client_left: bool) -> Usage | None:
         try:

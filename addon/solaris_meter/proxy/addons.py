@@ -48,10 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEND_EVERY_S = 20.0
-GRACE_S = 7.0
-"""How long running answers may go on after SIGTERM; Docker kills after 10 s."""
 CLOSING_S = 2.0
-"""How long settlements that have begun may take after that."""
+"""How long settlements that have begun may take after the time of grace."""
 EXHAUSTED_PERCENT = 100
 
 
@@ -70,6 +68,7 @@ class _Parts:
     metrics: Metrics
     observatory: Observatory
     tracing: "Tracing | None"
+    grace_s: float
 
 
 class _Closed:
@@ -164,8 +163,8 @@ class Solaris:
         parts.observatory.stopping()
         parts.meter.stop()
         if parts.meter.running:
-            log.info("stopping: up to %d s for %d running calls", GRACE_S, parts.meter.running)
-        await _wait_for_calls(parts.meter, GRACE_S)
+            log.info("stopping: up to %g s for %d running calls", parts.grace_s, parts.meter.running)
+        await _wait_for_calls(parts.meter, parts.grace_s)
         await parts.metered.settle_all()
         await parts.meter.settle_deferred()
         await _wait_for_calls(parts.meter, CLOSING_S)
@@ -258,7 +257,20 @@ def _build(settings: Settings, lines: Lines | None) -> _Parts:
         outlets.check()
         delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
     observatory = Observatory(settings.observe, metrics, meter, ledger, engine, counter, metered.unmetered, _clock_ms)
-    return _Parts(ledger, counter, meter, providers, metered, sessions, delivery, window, metrics, observatory, tracing)
+    return _Parts(
+        ledger,
+        counter,
+        meter,
+        providers,
+        metered,
+        sessions,
+        delivery,
+        window,
+        metrics,
+        observatory,
+        tracing,
+        settings.shutdown.grace,
+    )
 
 
 def _open_tracing(settings: Observe) -> "Tracing | None":

@@ -47,6 +47,7 @@ class _Visit:
     `polls`: the flow asks for the answer of a call that was made before.
     """
 
+    flow: http.HTTPFlow
     identified: identity.Identified | None = None
     refused: str = ""
     dialect: Dialect = endpoints.GENERIC
@@ -89,7 +90,7 @@ class Metered:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if not flow.live or flow.response:
             return
-        visit = self._visits[flow.id] = _Visit()
+        visit = self._visits[flow.id] = _Visit(flow)
         try:
             visit.identified = identity.read(flow.request.headers, self._settings.identity)
         except identity.Refused as error:
@@ -106,7 +107,7 @@ class Metered:
     async def request(self, flow: http.HTTPFlow) -> None:
         if not flow.live or flow.response:
             return
-        visit = self._visits.setdefault(flow.id, _Visit())
+        visit = self._visits.setdefault(flow.id, _Visit(flow))
         try:
             await self._started.wait()
             await self._open(flow, visit)
@@ -148,19 +149,23 @@ class Metered:
         if visit is None or visit.call is None:
             return
         try:
-            await self._abort(flow, visit)
+            message = flow.error.msg if flow.error else ""
+            client_left = message.startswith(_CLIENT_LEFT) or not flow.client_conn.connected
+            if visit.sent and not client_left:
+                log.warning("%s failed on call %s: %s", visit.call.terms.ask.details.provider, visit.call.id, message)
+            await self._abort(visit, visit.call, client_left=client_left)
         except Exception:
             log.exception("%s: an interrupted call cannot be settled", _where(flow))
 
     async def settle_all(self) -> None:
-        """Settle what is still running, as interrupted: the sidecar is stopping."""
-        for visit in [self._visits.pop(flow_id) for flow_id in list(self._visits)]:
-            if visit.call is None:
-                continue
-            try:
-                await self._meter.settle(visit.call, 0, interrupted=True, client_left=visit.sent)
-            except Exception:
-                log.exception("call %s is left to be recovered", visit.call.id)
+        """Settle what is still running, as interrupted: the sidecar is stopping, and relays nothing of it any more."""
+        visits = [self._visits.pop(flow_id) for flow_id in list(self._visits)]
+        running = [(visit, visit.call) for visit in visits if visit.call is not None]
+        # At once: one after the other, each would wait for a ledger that is locked.
+        ends = [self._abort(visit, call, client_left=True) for visit, call in running]
+        for (_, call), end in zip(running, await asyncio.gather(*ends, return_exceptions=True), strict=True):
+            if isinstance(end, Exception):
+                log.error("call %s is left to be recovered", call.id, exc_info=end)
         await self._sessions.settle_all()
 
     # ------------------------------------------------------------------------------------------------------ request
@@ -347,6 +352,8 @@ class Metered:
         """The stream callable. `[]` drops a piece; `b""` inside a list is the end of a chunked body."""
 
         def relay(data: bytes) -> bytes | list[bytes]:
+            if flow.id not in self._visits:
+                return []  # settled, because the sidecar stops: nobody would pay for more
             if not data:
                 return call.finish()
             already_ended = call.ended
@@ -388,27 +395,23 @@ class Metered:
         if not visit.polls:
             await self._meter.void(call, status)
 
-    async def _abort(self, flow: http.HTTPFlow, visit: _Visit) -> None:
+    async def _abort(self, visit: _Visit, call: Call, *, client_left: bool) -> None:
         """Close a call whose exchange broke off: charged for what was relayed, nothing where nothing was owed."""
-        assert visit.call is not None
-        message = flow.error.msg if flow.error else ""
-        client_left = message.startswith(_CLIENT_LEFT) or not flow.client_conn.connected
-        answered = flow.response is not None
-        if visit.sent and not client_left:
-            log.warning("%s failed on call %s: %s", visit.call.terms.ask.details.provider, visit.call.id, message)
-        answer_id = visit.call.background_id
-        if visit.polls and not visit.call.is_over:
+        response = visit.flow.response
+        answered = response is not None
+        answer_id = call.background_id
+        if visit.polls and not call.is_over:
             return
         if answered and answer_id is not None:
-            await self._meter.defer(visit.call, answer_id)
+            await self._meter.defer(call, answer_id)
             return
-        status = flow.response.status_code if flow.response else 0
-        if not visit.sent or (not answered and not client_left) or (answered and not _is_success(flow)):
-            await self._meter.void(visit.call, status)
+        status = response.status_code if response else 0
+        if not visit.sent or (not answered and not client_left) or (answered and not _is_success(visit.flow)):
+            await self._meter.void(call, status)
             return
         # A client may hang up at the last event, before the upstream has closed: that answer was whole.
-        whole = visit.call.finished and not visit.call.ended
-        await self._meter.settle(visit.call, status, interrupted=not whole, client_left=client_left)
+        whole = call.finished and not call.ended
+        await self._meter.settle(call, status, interrupted=not whole, client_left=client_left)
 
     def _note_unmetered(self, details: CallDetails) -> None:
         where = f"{details.provider} {details.endpoint}"

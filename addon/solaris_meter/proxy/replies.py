@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from email.utils import formatdate
 
 from mitmproxy import http
 
@@ -47,7 +48,8 @@ class Replies:
             if self._say(flow, dialect, asked, text, headers):
                 return
         content = json.dumps(denial.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        flow.response = http.Response.make(denial.status, content, headers | {"content-type": _JSON})
+        date = formatdate(now_ms / 1000, usegmt=True)
+        flow.response = http.Response.make(denial.status, content, headers | {"content-type": _JSON, "date": date})
 
     def balance(self, flow: http.HTTPFlow, dialect: Dialect, asked: Request, overview: Overview) -> bool:
         """Tell a person how they stand; whether the dialect has an answer for that."""

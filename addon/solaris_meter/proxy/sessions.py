@@ -60,6 +60,7 @@ class Sessions:
         self._settings = settings
         self._clock_ms = clock_ms
         self._sessions: dict[str, _Session] = {}
+        self._cut: set[str] = set()
 
     async def adopt(self, flow: http.HTTPFlow, call: Call) -> None:
         """The upstream has agreed to a session; `call` was admitted for the handshake, which costs nothing."""
@@ -68,6 +69,9 @@ class Sessions:
         await self._meter.void(call)
 
     async def websocket_message(self, flow: http.HTTPFlow) -> None:
+        if flow.id in self._cut and flow.websocket is not None:
+            flow.websocket.messages[-1].drop()
+            return
         session = self._sessions.get(flow.id)
         if session is None or flow.websocket is None:
             return
@@ -92,9 +96,9 @@ class Sessions:
             await self._settle_rest(session)
 
     async def settle_all(self) -> None:
-        """Settle what is still running, as interrupted: the sidecar is stopping."""
-        for flow_id in list(self._sessions):
-            await self._settle_rest(self._sessions.pop(flow_id))
+        """Settle what is still running, as interrupted: the sidecar is stopping, and relays nothing of it any more."""
+        self._cut.update(self._sessions)
+        await asyncio.gather(*(self._settle_rest(self._sessions.pop(flow_id)) for flow_id in list(self._sessions)))
 
     async def _hear_client(self, flow: http.HTTPFlow, session: _Session, message: WebSocketMessage) -> None:
         if session.over or session.waiting is not None or session.running:

@@ -65,9 +65,13 @@ class Connection(ABC):
 
 
 class Engine(ABC):
-    """A database that holds a ledger. `journal` is the file for settlements that the database could not take."""
+    """A database that holds a ledger. `journal` is the file for settlements that the database could not take.
+
+    `copied_to` is the copy that `migrate` made of a ledger of an older version before it changed that.
+    """
 
     journal: Path
+    copied_to: Path | None = None
 
     @abstractmethod
     def connect(self) -> Connection:

@@ -1,28 +1,38 @@
 """A ledger in a SQLite file, in WAL with `synchronous=FULL`."""
 
 import fcntl
+import logging
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from solaris_meter.errors import Unavailable
-from solaris_meter.ledger import migrations
+from solaris_meter.ledger import copies, migrations
 from solaris_meter.ledger.database.engine import Connection, Engine, Row
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another process's transaction."""
 
 
 class SqliteEngine(Engine):
-    """A SQLite file. Liveness marks are files beside it, locked by the kernel for as long as their process lives."""
+    """A SQLite file. Liveness marks are files beside it, locked by the kernel for as long as their process lives.
 
-    def __init__(self, path: Path, *, create: bool = True, journal: Path | None = None) -> None:
+    `keeps_copies` False: a migration makes no copy first, because the file is one.
+    """
+
+    def __init__(
+        self, path: Path, *, create: bool = True, journal: Path | None = None, keeps_copies: bool = True
+    ) -> None:
         self.path = path
+        self._keeps_copies = keeps_copies
         self.journal = journal or path.with_name(f"{path.name}-unsettled.jsonl")
         self._marks: dict[str, int] = {}
         if not create and not path.exists():
@@ -47,9 +57,32 @@ class SqliteEngine(Engine):
                     return []
                 # BEGIN IMMEDIATE first: two processes that start together must not both find the work undone.
                 with _immediate(database.conn):
+                    missing = migrations.pending(database)
+                    if missing and self._keeps_copies and _holds_tables(database.conn):
+                        self._keep_copy(missing[0])
                     return migrations.apply(database)
         finally:
             database.close()
+
+    def pending(self) -> list[str]:
+        """The migrations that this file lacks. Raises Unavailable."""
+        with closing(self._open()) as database, _translated(self.path):
+            return migrations.pending(database)
+
+    def _keep_copy(self, step: str) -> None:
+        """Copy the ledger as it is before `step`, under a name that says so. Raises Unavailable: nothing is changed."""
+        now = datetime.now(UTC)
+        target = self.path.with_name(f"{self.path.name}-before-{step}-{now:%Y%m%dT%H%M%SZ}.db")
+        try:
+            with closing(self._open()) as database:  # the moment before: the other connection has written nothing yet
+                copies.write(database.conn, target)
+        except Unavailable as error:
+            raise Unavailable(
+                f"the ledger {self.path.absolute()} is not upgraded to {step}, because no copy could be made of it "
+                f"first: {error}; then start again"
+            ) from error
+        self.copied_to = target
+        log.info("the ledger is upgraded; as it was before, it is kept in %s", target)
 
     def claim(self, owner: str) -> None:
         path = self._mark(owner)
@@ -66,8 +99,7 @@ class SqliteEngine(Engine):
                 os.close(mark)
 
     def sweep(self) -> None:
-        for path in self.path.parent.glob(f"{self.path.name}-alive-*"):
-            self.is_alive(path.name.removeprefix(f"{self.path.name}-alive-"))
+        self.alive()
 
     def release(self, owner: str) -> None:
         mark = self._marks.pop(owner, None)
@@ -91,6 +123,12 @@ class SqliteEngine(Engine):
             return False
         finally:
             os.close(mark)
+
+    def alive(self) -> list[str]:
+        """The owners that a process holds the mark of, in order of their names."""
+        prefix = f"{self.path.name}-alive-"
+        owners = (path.name.removeprefix(prefix) for path in sorted(self.path.parent.glob(f"{prefix}*")))
+        return [owner for owner in owners if self.is_alive(owner)]
 
     def _mark(self, owner: str) -> Path:
         return self.path.with_name(f"{self.path.name}-alive-{owner}")
@@ -159,6 +197,12 @@ class SqliteConnection(Connection):
 
     def close(self) -> None:
         self._raw.close()
+
+
+def _holds_tables(raw: sqlite3.Connection) -> bool:
+    """Whether there is anything to lose: the list of migrations alone is nothing."""
+    found = raw.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '%sqlite%'")
+    return bool(found.fetchone()[0])
 
 
 def _use_wal(raw: sqlite3.Connection) -> None:

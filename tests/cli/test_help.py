@@ -47,6 +47,9 @@ SAMPLES = {
     "db backup": [],
     "db restore": ["monday.db"],
     "db path": [],
+    "ca create": ["--confdir", "ca"],
+    "ca show": ["--confdir", "ca"],
+    "ca rotate": ["--confdir", "ca", "--yes"],
 }
 """Arguments with which each command succeeds."""
 
@@ -115,6 +118,8 @@ def test_the_json_of_every_command_is_one_document(cli, name):
     cli.ok("db", "backup", "monday.db")
     cli.write("plans.toml", '[pro]\ntokens = "5M"\nperiod = "month"\n')
     cli.calls(lambda books: (books.hold("running", 100), books.rate("gpt*", output="2")))
+    if name == "ca show":
+        cli.ok("ca", "create", "--confdir", "ca")
     assert cli.json(*name.split(), *SAMPLES[name]) is not None
 
 
@@ -123,6 +128,8 @@ def test_every_command_prints_something_for_people(cli, name):
     cli.ok("db", "backup", "monday.db")
     cli.write("plans.toml", '[pro]\ntokens = "5M"\nperiod = "month"\n')
     cli.calls(lambda books: (books.hold("running", 100), books.rate("gpt*", output="2")))
+    if name == "ca show":
+        cli.ok("ca", "create", "--confdir", "ca")
     assert cli.ok(*name.split(), *SAMPLES[name]).strip()
 
 

@@ -91,6 +91,7 @@ def test_a_form_without_boundary_is_none(content_type):
         RAW.replace(b"--" + CONTENT_TYPE.partition("=")[2].encode(), b"--other"),
         b"".join(b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\nx\r\n' % number for number in range(300)),
     ],
+    ids=["begun", "not ended", "no form data", "nothing", "json", "other boundary", "too many"],
 )
 def test_a_broken_form_is_none(raw):
     content_type = "multipart/form-data; boundary=b" if raw.startswith(b"--b\r") else CONTENT_TYPE

@@ -43,7 +43,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "running the tests (some minutes; real proxy processes are started on 127.0.0.1)"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 # What needs node and a gigabyte from npm.
 librechat: $(READY)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
@@ -229,7 +230,7 @@ def test_the_project_refuses_stolen_releases_by_their_numbers():
 
 def test_what_is_locked_is_what_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    pins = {requirement.name.lower(): requirement for requirement, _ in locked()}
+    pins = {canonicalize_name(requirement.name): requirement for requirement, _ in locked()}
     for wanted in map(Requirement, project["dependencies"]):
-        (pin,) = pins[wanted.name.lower()].specifier
+        (pin,) = pins[canonicalize_name(wanted.name)].specifier
         assert wanted.specifier.contains(pin.version), wanted

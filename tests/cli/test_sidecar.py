@@ -198,7 +198,7 @@ def test_the_environment_of_this_process_stays_as_it_is(run):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://localhost/solaris", "not built yet"),
+        ("postgresql://localhost:9/solaris", "is the server running, and are host, user, password and database"),
         ("sqlite:///nowhere/solaris.db", "nowhere does not exist: make it, or change ledger.database"),
     ],
 )

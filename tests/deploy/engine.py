@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,25 @@ def lacks(image: str) -> bool:
 
 
 class Deployment:
-    """One compose project: `way` is "reverse", "forward" or "transparent". `folder` is for what it mounts."""
+    """One compose project: `way` is "reverse", "forward" or "transparent"; `more` are further overrides. `folder` is
+    for what it mounts."""
 
-    def __init__(self, folder: Path, way: str, environment: dict[str, str] | None = None, name: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        way: str,
+        environment: dict[str, str] | None = None,
+        name: str = "",
+        *,
+        more: Sequence[str] = (),
+    ) -> None:
         self.way = way
         self._project = f"solaris-test-{name or way}"
         self._files = ["compose.yaml", "tests/deploy/compose.test.yaml"]
         if way != "reverse":
             self._files.insert(1, f"deploy/compose.{way}.yaml")
+        for number, file in enumerate(more):
+            self._files.insert(1 + number, file)
         own = {"SOLARIS_IMAGE": IMAGE, "CHAT_PORT": _CHAT_PORT, "TLS": str(folder)}
         self._settings = ENVIRONMENT | own | (environment or {})
         self._env_file = folder / f"{self._project}.env"

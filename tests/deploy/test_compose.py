@@ -42,7 +42,7 @@ def deployment(request, certificate):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("profiles", ["", "inspect", "postgres", "monitoring", "inspect,postgres,monitoring"])
 def test_every_profile_and_override_is_valid(tmp_path, way, profiles):
-    one = Deployment(tmp_path, way, {"COMPOSE_PROFILES": profiles})
+    one = Deployment(tmp_path, way, {"COMPOSE_PROFILES": profiles}, more=["deploy/compose.litestream.yaml"])
     services = json.loads(one.compose("config", "--format", "json"))["services"]
     for name, service in services.items():
         if name == "provider":
@@ -53,7 +53,11 @@ def test_every_profile_and_override_is_valid(tmp_path, way, profiles):
         assert service["user"] != "0:0" or service.get("network_mode") == "none" or way == "transparent", name
         assert service["logging"]["options"] == {"max-file": "5", "max-size": "10m"}, name
         assert "mem_limit" in service or service["restart"] == "no", name
-        assert (service.get("healthcheck") or {}).get("test") or name == "solaris" or service["restart"] == "no", name
+        assert (
+            (service.get("healthcheck") or {}).get("test")
+            or name in ("solaris", "litestream")
+            or service["restart"] == "no"
+        ), name
         if not service["image"].startswith("solaris-"):
             tag = service["image"].rpartition(":")[2]
             assert tag, name

@@ -388,10 +388,9 @@ def _few(web: Mitmweb, number: int, patience_s: float = 12) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.timeout(600)
-def test_three_thousand_calls_leave_a_hundred_flows(tmp_path: Path) -> None:
-    samples = list(inspection.measure(tmp_path, calls=3000, keep=100, warm=1000))
-    assert samples[-1].calls == 3000
+def test_a_thousand_calls_leave_a_hundred_flows(tmp_path: Path) -> None:
+    samples = list(inspection.measure(tmp_path, calls=1000, keep=100, warm=500))
+    assert samples[-1].calls == 1000
     assert [sample.flows for sample in samples] == [100] * len(samples)
 
 

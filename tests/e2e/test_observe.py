@@ -384,11 +384,12 @@ def test_without_the_packages_for_spans_the_start_says_what_to_install(tmp_path)
     path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
     program = (
         "from pathlib import Path\n"
+        "from mitmproxy.test import taddons\n"
         "from solaris_meter.errors import SettingsError\n"
         "from solaris_meter.proxy import addons\n"
         "from solaris_meter.settings import load_settings\n"
         f"settings = load_settings(Path({str(config)!r}), {{}})\n"
-        "try:\n    addons._build(settings, None)\n"
+        "try:\n    with taddons.context():\n        addons._build(settings, None)\n"
         "except SettingsError as error:\n    print(error)\n"
     )
     done = subprocess.run(

@@ -46,9 +46,9 @@ def test_messages_are_counted_by_what_is_to_become_of_them(books):
 def test_a_probe_leaves_all_as_it_was_and_reaches_the_disk(books, path):
     before = list(map(dict, books.tx.rows("SELECT * FROM plans ORDER BY name")))
     wal = path.with_name(f"{path.name}-wal")
-    size = wal.stat().st_size
+    size = wal.stat().st_size if wal.exists() else None  # None: PostgreSQL
     books.run(backlog.probe)
-    assert wal.stat().st_size > size
+    assert size is None or wal.stat().st_size > size
     assert list(map(dict, books.tx.rows("SELECT * FROM plans ORDER BY name"))) == before
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ ENVIRONMENT = {
     "SOLARIS_PURCHASE_EMAIL": "vendas@example.com",
     "POSTGRES_PASSWORD": "f" * 32,
 }
-_CHAT_PORT = "33080"
+_FIRST_PORT = 33080
 
 
 def absent() -> str:
@@ -60,12 +61,13 @@ class Deployment:
     ) -> None:
         self.way = way
         self._project = f"solaris-test-{name or way}"
+        self._port = _FIRST_PORT + zlib.crc32(self._project.encode()) % 1000  # two may run side by side
         self._files = ["compose.yaml", "tests/deploy/compose.test.yaml"]
         if way != "reverse":
             self._files.insert(1, f"deploy/compose.{way}.yaml")
         for number, file in enumerate(more):
             self._files.insert(1 + number, file)
-        own = {"SOLARIS_IMAGE": IMAGE, "CHAT_PORT": _CHAT_PORT, "TLS": str(folder)}
+        own = {"SIDECAR_IMAGE": IMAGE, "CHAT_PORT": str(self._port), "TLS": str(folder)}
         self._settings = ENVIRONMENT | own | (environment or {})
         self._env_file = folder / f"{self._project}.env"
         self._env_file.write_text("".join(f"{name}={value}\n" for name, value in self._settings.items()))
@@ -135,11 +137,11 @@ class Deployment:
 
     def _tell(self, what: str, order: dict[str, Any]) -> dict[str, Any]:
         with httpx.Client(trust_env=False, timeout=90) as browser:
-            return dict(browser.post(f"http://127.0.0.1:{_CHAT_PORT}/{what}", json=order).json())
+            return dict(browser.post(f"http://127.0.0.1:{self._port}/{what}", json=order).json())
 
     def page(self) -> int:
         """The status of the chat's page, as a browser gets it."""
-        return httpx.get(f"http://127.0.0.1:{_CHAT_PORT}/health", trust_env=False, timeout=10).status_code
+        return httpx.get(f"http://127.0.0.1:{self._port}/health", trust_env=False, timeout=10).status_code
 
     def arrived(self) -> list[dict[str, Any]]:
         """What reached the provider."""

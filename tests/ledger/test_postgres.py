@@ -555,3 +555,18 @@ def test_a_release_without_its_server_is_harmless(engine, place, monkeypatch):
 def test_who_is_alive_cannot_be_told_without_the_server():
     with pytest.raises(Unavailable):
         engine_at("postgresql://ana@127.0.0.1:1/solaris").is_alive("a")
+
+
+def test_a_database_without_an_encoding_is_read_as_text(postgres_server):
+    """What `initdb` makes where no locale is set, as in a small container."""
+    postgres_server.run("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    url = postgres_server.url("ascii")
+    try:
+        engine = engine_at(url)
+        assert engine.migrate()
+        assert engine.migrate() == []
+        with closing(engine.connect()) as tx, tx.transaction():
+            renewals.touch(tx, "joão", NOON, NEW)
+            assert tx.row("SELECT user_id FROM accounts")["user_id"] == "joão"
+    finally:
+        postgres_server.drop(url)

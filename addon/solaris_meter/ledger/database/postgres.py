@@ -63,7 +63,8 @@ class PostgresEngine(Engine):
         self._create = create
         self._heartbeats: dict[str, Heartbeat] = {}
         try:
-            self._parameters = _CONNECTING | conninfo_to_dict(url)
+            # Of a database whose encoding is SQL_ASCII, psycopg would give bytes for text.
+            self._parameters = _CONNECTING | conninfo_to_dict(url) | {"client_encoding": "UTF8"}
         except psycopg.Error:
             raise Unavailable(
                 f"ledger.database: {self.name!r} cannot be read; write postgresql://USER:PASSWORD@HOST:5432/DATABASE,"

@@ -174,6 +174,36 @@ def test_a_good_file_alone_is_enough(deployment):
     assert deployment.examine() == []
 
 
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "way", ["", "compose.yaml:deploy/compose.forward.yaml", "compose.yaml:deploy/compose.transparent.yaml"]
+)
+def test_what_this_project_deploys_gives_no_warning(deployment, way):
+    shutil.rmtree(deployment.chat)
+    shutil.copytree(ROOT / "deploy", deployment.chat / "deploy", ignore=shutil.ignore_patterns("secrets"))
+    shutil.copy(ROOT / "compose.yaml", deployment.chat)
+    lines = (
+        (ROOT / ".env.example").read_text().replace("SOLARIS_IDENTITY_KEY= ", "SOLARIS_IDENTITY_KEY=0123456789abcdef ")
+    )
+    (deployment.chat / ".env").write_text(lines + "OPENAI_API_KEY=sk-1\n" + (f"COMPOSE_FILE={way}\n" if way else ""))
+    assert deployment.examine() == []
+    deployment.edit(".env", "SOLARIS_IDENTITY_KEY=0123456789abcdef ", "SOLARIS_IDENTITY_KEY=another ")
+    found = deployment.examine()
+    assert found
+    assert {finding["level"] for finding in found} == {"fault"}
+
+
+def test_a_private_env_is_read_from_what_the_program_was_given(deployment, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda file, mode: Path(file).name != ".env")
+    variables = dict(line.split("=", 1) for line in ENV.splitlines())
+    deployment.host = replace(deployment.host, environment=variables)
+    assert deployment.examine() == []
+    deployment.host = replace(deployment.host, environment=variables | {"OPENAI_REVERSE_PROXY": ""})
+    assert [finding["subject"] for finding in deployment.examine()] == ["OPENAI_REVERSE_PROXY"]
+
+
 def _older_events(deployment):
     deployment.cli.now -= 3_600_000
 
@@ -410,7 +440,7 @@ SEEDED: dict[str, tuple[Any, str, str, str, str]] = {
         lambda o: (o.as_proxy(), o.edit("docker-compose.override.yml", "NODE_EXTRA_CA_CERTS", "NODE_EXTRA_CERTS")),
         "fault",
         "NODE_EXTRA_CA_CERTS",
-        "does not trust the sidecar's certificate",
+        "does not trust its certificate",
         "NODE_EXTRA_CA_CERTS=",
     ),
     "the CA in .env only": (

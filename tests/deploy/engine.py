@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import zlib
@@ -99,6 +100,20 @@ class Deployment:
         """A solaris-cli command inside the sidecar's container, as its user; its JSON."""
         said = self.compose("exec", "-T", "-u", "10001:10001", "solaris", "solaris-cli", *arguments, "--json")
         return json.loads(said)
+
+    def doctor(self) -> Any:
+        """What doctor says of the whole deployment; its JSON. `.env` is the tests' own, which stands elsewhere."""
+        variables = {name: value for name, value in self._settings.items() if name != "TLS"}
+        if self.way != "reverse":
+            variables["COMPOSE_FILE"] = f"compose.yaml:deploy/compose.{self.way}.yaml"
+        folder = self._env_file.parent / f"deployment-{self.way}"
+        shutil.copytree(ROOT / "deploy", folder / "deploy", dirs_exist_ok=True)
+        shutil.copy(ROOT / "compose.yaml", folder)
+        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        folder.chmod(0o755)
+        command = ["solaris-cli", "doctor", "--librechat", "/seen", "--sidecar", "http://solaris:8080", "--ca", "/ca"]
+        options = ["run", "--rm", "-T", "--no-deps", "-v", f"{folder}:/seen:ro", "doctor"]
+        return json.loads(self.compose("--profile", "tools", *options, *command, "--json"))
 
     def inside(self, service: str, *command: str) -> str:
         return self.compose("exec", "-T", service, *command)

@@ -141,6 +141,15 @@ def test_the_sidecar_has_no_more_rights_than_it_needs(deployment):
     assert "mitmproxy-ca.pem" not in private
 
 
+def test_doctor_looks_at_all_of_it_and_finds_nothing_broken(deployment):
+    said = deployment.doctor()
+    assert said["ok"], said
+    assert {finding["level"] for finding in said["findings"]} <= {"ok", "warning"}
+    subjects = " ".join(finding["subject"] for finding in said["findings"])
+    for subject in ("librechat.yaml", "ledger", "http://solaris:8080"):
+        assert subject in subjects
+
+
 def test_without_the_sidecar_there_are_no_models_and_it_heals_by_itself(deployment):
     subprocess.run(["docker", "kill", deployment.container("solaris")], check=True, capture_output=True)
     if deployment.way != "transparent":

@@ -567,6 +567,6 @@ def test_a_database_without_an_encoding_is_read_as_text(postgres_server):
         assert engine.migrate() == []
         with closing(engine.connect()) as tx, tx.transaction():
             renewals.touch(tx, "joão", NOON, NEW)
-            assert tx.row("SELECT user_id FROM accounts")["user_id"] == "joão"
+            assert tx.value("SELECT user_id FROM accounts") == "joão"
     finally:
         postgres_server.drop(url)

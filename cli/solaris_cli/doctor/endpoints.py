@@ -66,7 +66,7 @@ def examine(chat: LibreChat, settings: Settings) -> Iterator[Finding]:
 
 def uses_proxy(chat: LibreChat) -> bool:
     """Whether LibreChat uses the sidecar as a forward proxy, so that it must trust its certificate."""
-    return bool(chat.variable("PROXY"))
+    return bool(chat.variable("PROXY")) or chat.redirected
 
 
 def _built_in(chat: LibreChat, settings: Settings) -> Iterator[Finding]:
@@ -98,7 +98,7 @@ def _built_in(chat: LibreChat, settings: Settings) -> Iterator[Finding]:
 def _reverse(chat: LibreChat, settings: Settings, endpoint: _BuiltIn, url: str) -> Iterator[Finding]:
     right = f"http://solaris:8080/{endpoint.route}{endpoint.path}"
     if not url:
-        if not chat.variable("PROXY"):
+        if not uses_proxy(chat):
             yield fault(
                 endpoint.variable,
                 f"is not set, nor is PROXY: calls of {endpoint.name} go past the sidecar to {endpoint.host}, unmetered",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from solaris_cli.doctor.endpoints import uses_proxy
 from solaris_cli.doctor.finding import Finding, fault, warning
 from solaris_cli.doctor.librechat import LibreChat
 from solaris_meter.settings import Settings
@@ -33,12 +34,13 @@ def trusted(chat: LibreChat) -> Path | None:
 
 
 def _proxy(chat: LibreChat, settings: Settings) -> Iterator[Finding]:
-    if not chat.variable("PROXY"):
+    if not uses_proxy(chat):
         return
     if not chat.variable("NODE_EXTRA_CA_CERTS"):
         yield fault(
             "NODE_EXTRA_CA_CERTS",
-            "is not set, although PROXY is: LibreChat does not trust the sidecar's certificate, and every call fails",
+            "is not set, although the sidecar looks into TLS: LibreChat does not trust its certificate, and every "
+            "call fails",
             "in LibreChat's compose file: NODE_EXTRA_CA_CERTS=/ca/mitmproxy-ca-cert.pem, with that file on /ca",
         )
     elif "NODE_EXTRA_CA_CERTS" in chat.dotenv and "NODE_EXTRA_CA_CERTS" not in chat.real:

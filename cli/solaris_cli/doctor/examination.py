@@ -23,7 +23,7 @@ def examine(
         return
     yield ok("settings", str(context.config or "defaults (no solaris.toml)"))
     host = Host.read()
-    yield from upkeep.examine(settings, sidecar)
+    yield from upkeep.examine(settings, host, sidecar)
     yield from books.examine(context, host)
     folder = confdir or authority.default_folder(host)
     has_proxy = False

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from solaris_cli.doctor.finding import Finding, fault, ok, warning
+from solaris_cli.doctor.host import Host
 from solaris_meter.settings import Settings, without_effect
 
 MIN_KEY_LENGTH = 16
@@ -17,7 +18,7 @@ _LOCAL = {"localhost", "127.0.0.1", "::1"}
 _ADDON = "from solaris_meter.proxy.addons import Solaris\naddons = [Solaris()]"
 
 
-def examine(settings: Settings, sidecar: str | None) -> Iterator[Finding]:
+def examine(settings: Settings, host: Host, sidecar: str | None) -> Iterator[Finding]:
     """What can be seen in the settings alone; `sidecar` is the URL of a running one."""
     yield from _key(settings)
     yield from _anonymous(settings)
@@ -29,7 +30,7 @@ def examine(settings: Settings, sidecar: str | None) -> Iterator[Finding]:
             "neither e-mail nor url: people who used up their tokens are not told where to buy",
             "set purchase.email or purchase.url",
         )
-    yield from _observe(settings)
+    yield from _observe(settings, host)
     yield from _routes(settings, sidecar)
     yield from _addon()
 
@@ -59,13 +60,13 @@ def _anonymous(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _observe(settings: Settings) -> Iterator[Finding]:
-    host = settings.observe.listen.rpartition(":")[0].strip("[]")
-    if settings.observe.listen and host in WORLD:
+def _observe(settings: Settings, host: Host) -> Iterator[Finding]:
+    address = settings.observe.listen.rpartition(":")[0].strip("[]")
+    if settings.observe.listen and address in WORLD and not host.in_container:  # there it is the network's business
         yield warning(
             "observe.listen",
             f"{settings.observe.listen}: whoever reaches this machine can read the metrics",
-            "listen on 127.0.0.1:9464, or on a private address; in a container publish the port to nobody else",
+            "listen on 127.0.0.1:9464, or on a private address",
         )
 
 

@@ -231,10 +231,14 @@ def test_a_secret_may_stand_in_a_file(tmp_path):
     named = {"SOLARIS_IDENTITY_KEY_FILE": str(secret)}
     assert load_settings(None, named).identity.key == "0123456789abcdef"
     assert load_settings(None, {"SOLARIS_IDENTITY_KEY": ""} | named).identity.key == "0123456789abcdef"
+    assert load_settings(None, {"SOLARIS_IDENTITY_KEY": "x", "SOLARIS_IDENTITY_KEY_FILE": ""}).identity.key == "x"
     with pytest.raises(SettingsError, match="SOLARIS_IDENTITY_KEY and SOLARIS_IDENTITY_KEY_FILE are both set"):
         load_settings(None, {"SOLARIS_IDENTITY_KEY": "x"} | named)
     with pytest.raises(SettingsError, match="SOLARIS_IDENTITY_KEY_FILE: '/nowhere': No such file"):
         load_settings(None, {"SOLARIS_IDENTITY_KEY_FILE": "/nowhere"})
+    secret.write_text("mailto://a:b@example.com?to=x@example.com,y@example.com\n\nslack://A/B/C/#d\n")
+    listed = load_settings(None, {"SOLARIS_ALERTS_CHANNELS_FILE": str(secret)}).alerts.channels
+    assert listed == ("mailto://a:b@example.com?to=x@example.com,y@example.com", "slack://A/B/C/#d")
     with pytest.raises(SettingsError, match="SOLARIS_IDENTITY_KEX_FILE is not a setting"):
         load_settings(None, {"SOLARIS_IDENTITY_KEX_FILE": str(secret)})
 

@@ -2,7 +2,7 @@
 
 Everything has a default that works on one machine with SQLite. An unknown key, a wrong type or an impossible value
 raises SettingsError with the key's name. In an environment variable a list is written with commas; with `_FILE` behind
-its name it holds the path of a file that has the value (a Docker secret).
+its name it holds the path of a file that has the value (a Docker secret), a list with one item a line.
 """
 
 import os
@@ -334,6 +334,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         if not name.startswith("SOLARIS_") or name in _SPECIAL or _SERVICE_LINK.match(name):
             continue
         if name.endswith(_FILE):
+            if not text:
+                continue
             text = _read_secret(name, text)
         elif environ.get(name + _FILE):
             if text:
@@ -345,9 +347,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         if not key or (table != "routes" and key not in keys):
             raise SettingsError(f"the environment variable {name} is not a setting (SOLARIS_<TABLE>_<KEY>)")
         is_list = table != "routes" and isinstance(getattr(known, key), tuple)
-        found.setdefault(table, {})[key] = (
-            [part.strip() for part in text.split(",") if part.strip()] if is_list else text
-        )
+        parts = text.splitlines() if name.endswith(_FILE) else text.split(",")
+        found.setdefault(table, {})[key] = [part.strip() for part in parts if part.strip()] if is_list else text
     return found
 
 

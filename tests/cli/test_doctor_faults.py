@@ -185,11 +185,11 @@ def test_what_this_project_deploys_gives_no_warning(deployment, way):
     shutil.copytree(ROOT / "deploy", deployment.chat / "deploy", ignore=shutil.ignore_patterns("secrets"))
     shutil.copy(ROOT / "compose.yaml", deployment.chat)
     lines = (
-        (ROOT / ".env.example").read_text().replace("SOLARIS_IDENTITY_KEY= ", "SOLARIS_IDENTITY_KEY=0123456789abcdef ")
+        (ROOT / ".env.example").read_text().replace("SOLARIS_IDENTITY_KEY=", "SOLARIS_IDENTITY_KEY=0123456789abcdef")
     )
     (deployment.chat / ".env").write_text(lines + "OPENAI_API_KEY=sk-1\n" + (f"COMPOSE_FILE={way}\n" if way else ""))
     assert deployment.examine() == []
-    deployment.edit(".env", "SOLARIS_IDENTITY_KEY=0123456789abcdef ", "SOLARIS_IDENTITY_KEY=another ")
+    deployment.edit(".env", "SOLARIS_IDENTITY_KEY=0123456789abcdef", "SOLARIS_IDENTITY_KEY=another")
     found = deployment.examine()
     assert found
     assert {finding["level"] for finding in found} == {"fault"}

@@ -176,6 +176,13 @@ def pod(tmp_path_factory) -> Iterator[Pod]:
             _in(namespace, "ip", "address", "add", f"198.51.100.{last}/24", "dev", device)
             _in(namespace, "ip", "address", "add", f"2001:db8:5::{last}/64", "dev", device, "nodad")
             _in(namespace, "ip", "link", "set", device, "up")
+        # A second network, as MongoDB's: its own hosts are reachable, a way on from there is none.
+        _in(world, "ip", "link", "add", "chat1", "type", "veth", "peer", "name", "chat0", "netns", inner)
+        for namespace, device, last in ((world, "chat1", 2), (inner, "chat0", 1)):
+            _in(namespace, "ip", "address", "add", f"203.0.113.{last}/24", "dev", device)
+            _in(namespace, "ip", "link", "set", device, "up")
+        _in(world, "ip", "address", "add", "198.18.77.2/32", "dev", "lo")
+        _in(inner, "ip", "route", "add", "198.18.77.0/24", "via", "203.0.113.2")
         _in(inner, "ip", "route", "add", "default", "via", "198.51.100.2")
         _in(inner, "ip", "-6", "route", "add", "default", "via", "2001:db8:5::2")
         provider = subprocess.Popen(
@@ -262,6 +269,16 @@ def test_nothing_else_leaves(pod, address):
     assert "error" in pod.ask(address, 443, udp=True)  # QUIC
     assert "error" in pod.ask(address, 53, udp=True)
     assert pod.seen() == before
+
+
+def test_a_network_without_a_way_out_is_reached_directly_and_nothing_beyond_it(pod):
+    before = pod.sidecar.events()
+    assert pod.ask("203.0.113.2", 8000, name="mongodb")["status"] == 200
+    assert pod.sidecar.events() == before
+    assert "refused" in pod.ask("198.18.77.2", 8000)["error"]
+    answer = pod.ask("198.18.77.2", tls="api.openai.com")
+    assert (answer["status"], "mitmproxy" in issuer(answer)) == (200, True)
+    assert len(pod.sidecar.events()) == len(before) + 1
 
 
 def test_the_sidecar_keeps_no_capability(pod):

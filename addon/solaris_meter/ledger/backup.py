@@ -6,6 +6,7 @@ beside it, and both are of the same moment.
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -123,20 +124,28 @@ def restore(engine: SqliteEngine, source: Path, now_ms: int, *, force: bool = Fa
                 copies.write(raw, fresh)
             ran, report = _bring_up_to_date(fresh, source)
             lines = _lines(SqliteEngine(source).journal)
-            lost = _replace(engine.path, fresh, aside, force)
+
+            def keep_lines() -> None:
+                # Before the ledger is another one: what is in the journal twice is charged once, what is lost never.
+                if lines:
+                    Journal(engine.journal).add(lines)
+
+            lost = _replace(engine.path, fresh, aside, force, keep_lines)
         finally:
             for file in (fresh, *copies.companions(fresh)):
                 file.unlink(missing_ok=True)
-        if lines:
-            Journal(engine.journal).add(lines)
     return Restored(engine.path, aside if aside.exists() else None, lost, report, ran, _count(lines))
 
 
-def _replace(path: Path, fresh: Path, aside: Path, force: bool) -> int:
-    """Put `fresh` in the place of the ledger at `path`, which goes aside; the number of entries that only that has."""
+def _replace(path: Path, fresh: Path, aside: Path, force: bool, keep_lines: Callable[[], None]) -> int:
+    """Put `fresh` in the place of the ledger at `path`, which goes aside; the number of entries that only that has.
+
+    `keep_lines` is called when nothing can be refused any more, and before anything is changed.
+    """
     if not path.exists():
         for file in copies.companions(path):
             file.unlink(missing_ok=True)  # SQLite would read the WAL of a ledger that is gone into this one
+        keep_lines()
         copies.give_name(fresh, path)
         return 0
     try:
@@ -144,6 +153,7 @@ def _replace(path: Path, fresh: Path, aside: Path, force: bool) -> int:
             copies.check(current, path)
             lost = _lost(current, path, fresh, force)
             copies.write(current, aside)
+            keep_lines()
             with closing(_open(fresh)) as new:
                 # One transaction of the ledger's own file: it is the old one or the new one, whatever happens.
                 new.backup(current)
@@ -159,6 +169,7 @@ def _replace(path: Path, fresh: Path, aside: Path, force: bool) -> int:
     for file, kept in zip(copies.companions(path), copies.companions(aside), strict=True):
         if file.exists():
             file.rename(kept)
+    keep_lines()
     copies.give_name(fresh, path)
     return 0
 

@@ -256,7 +256,17 @@ def _build(settings: Settings, lines: Lines | None) -> _Parts:
         outlets = Outlets(channels)
         outlets.check()
         delivery = Delivery(engine, ledger.owner, outlets, texts, _clock_ms, random.random)
-    observatory = Observatory(settings.observe, metrics, meter, ledger, engine, counter, metered.unmetered, _clock_ms)
+    observatory = Observatory(
+        settings.observe,
+        metrics,
+        meter,
+        ledger,
+        engine,
+        counter,
+        metered.unmetered,
+        _clock_ms,
+        serves_without_ledger=settings.ledger.on_error == "allow",
+    )
     return _Parts(
         ledger,
         counter,

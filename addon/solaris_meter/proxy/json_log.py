@@ -28,6 +28,8 @@ CALLS = "solaris_meter.calls"
 _WITHHELD = "(withheld: it may quote a request)"
 _QUOTING = "LiteLLM"
 """Loggers whose messages may quote what they choked on."""
+_MITMWEB = "mitmproxy.tools.web.master"
+"""It says under which address, with which random password, mitmweb opens: nobody could get in otherwise."""
 _REDACTED = "[redacted]"
 _SHORTEST_SECRET = 6
 """What is shorter stands in ordinary words as well."""
@@ -85,7 +87,7 @@ class JsonLog(logging.Handler):
             "time": _iso(record.created),
             "level": "info" if record.levelname == "ALERT" else record.levelname.lower(),  # mitmproxy's own level
             "logger": record.name,
-            "message": self._lines.redact(message),
+            "message": message if record.name == _MITMWEB else self._lines.redact(message),
         }
         if record.name.startswith(_QUOTING):
             fields["message"] = f"{record.filename}:{record.lineno} {_WITHHELD}"

@@ -81,6 +81,7 @@ class Metered:
         self._settings = settings
         self._clock_ms = clock_ms
         self._visits: dict[str, _Visit] = {}
+        self._abandoned: set[str] = set()
         self.unmetered: Counter[str] = Counter()
         """Calls of unknown endpoints that reported no usage, by provider and path."""
         self._started = asyncio.Event()
@@ -116,6 +117,8 @@ class Metered:
             await self._release(visit)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
+        if self._is_abandoned(flow):
+            return
         visit = self._visits.get(flow.id)
         if visit is None or visit.call is None or flow.response is None:
             if flow.live and flow.response is not None and flow.response.raw_content is None:
@@ -131,6 +134,8 @@ class Metered:
             log.exception("%s: its answer cannot be metered", _where(flow))
 
     async def response(self, flow: http.HTTPFlow) -> None:
+        if self._is_abandoned(flow):
+            return
         visit = self._visits.pop(flow.id, None)
         if visit is None or visit.call is None or flow.response is None:
             return
@@ -161,12 +166,21 @@ class Metered:
         """Settle what is still running, as interrupted: the sidecar is stopping, and relays nothing of it any more."""
         visits = [self._visits.pop(flow_id) for flow_id in list(self._visits)]
         running = [(visit, visit.call) for visit in visits if visit.call is not None]
+        self._abandoned.update(visit.flow.id for visit, _ in running)
         # At once: one after the other, each would wait for a ledger that is locked.
         ends = [self._abort(visit, call, client_left=True) for visit, call in running]
         for (_, call), end in zip(running, await asyncio.gather(*ends, return_exceptions=True), strict=True):
             if isinstance(end, Exception):
                 log.error("call %s is left to be recovered", call.id, exc_info=end)
         await self._sessions.settle_all()
+
+    def _is_abandoned(self, flow: http.HTTPFlow) -> bool:
+        """Whether a call was settled because the sidecar stops: what still comes for it was not charged, and is cut."""
+        if flow.id not in self._abandoned:
+            return False
+        if flow.killable:
+            flow.kill()
+        return True
 
     # ------------------------------------------------------------------------------------------------------ request
 

@@ -50,6 +50,8 @@ class Observatory:
         counter: TokenCounter,
         unmetered: Mapping[str, int],
         clock_ms: Callable[[], int],
+        *,
+        serves_without_ledger: bool = False,
     ) -> None:
         self._address = settings.address
         self._listen = settings.listen
@@ -60,7 +62,8 @@ class Observatory:
         self._clock_ms = clock_ms
         self._reader = _Reader(engine, ledger)
         self._reading = Recent(lambda: asyncio.wrap_future(self._reader.read()), _KEPT_S)
-        self._readiness = Readiness(ledger, counter, engine.journal.absolute().parent)
+        folder = engine.journal.absolute().parent
+        self._readiness = Readiness(ledger, counter, folder, serves_without=serves_without_ledger)
         self._server: HTTPServer | None = None
 
     def open(self) -> None:

@@ -2,9 +2,11 @@
 
 mitmproxy's own allow_hosts would also exempt reverse listeners from metering; this looks at CONNECT tunnels and at
 connections that a transparent redirect brought here. They are looked into when their address or the name in their TLS
-handshake is one to meter. A redirected handshake without a name is looked into as well: nobody can tell what it is for.
+handshake is one to meter. A handshake to an address, without a name, is looked into as well: nobody can tell what it
+is for.
 """
 
+import ipaddress
 import logging
 from typing import Literal
 
@@ -28,28 +30,35 @@ class Passthrough:
         self._unknown_hosts = unknown_hosts
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
-        if self._unknown_hosts == "deny" and not self._providers.name(flow.request.host):
+        unknown = self._unknown_hosts == "deny" and not self._providers.name(flow.request.host)
+        if unknown or _is_link_local(flow.request.host):
             flow.response = _refusal(flow.request.host)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         # A plain-http request to a forward proxy needs no tunnel.
-        if self._unknown_hosts != "deny" or not flow.live or flow.response is not None:
+        if not flow.live or flow.response is not None:
+            return
+        if _is_link_local(flow.request.host):
+            flow.response = _refusal(flow.request.host)
+            return
+        if self._unknown_hosts != "deny":
             return
         known, host = destination.provider(flow, self._providers)
         if not known and not flow.metadata.get(ROUTE):
             flow.response = _refusal(host)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        if nextlayer.layer or not self._passes(nextlayer.context):
-            return
+        if nextlayer.layer or nextlayer.context.client.tls_established or not self._passes(nextlayer.context):
+            return  # (what is inside of an opened tunnel was opened on purpose)
         if not nextlayer.data_client().startswith(_TLS_HANDSHAKE):
             nextlayer.layer = layers.TCPLayer(nextlayer.context, ignore=True)
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        name = data.client_hello.sni
+        address = data.context.server.address
+        name = data.client_hello.sni or (address[0] if address and not _is_ip(address[0]) else "")
         redirected = isinstance(data.context.client.proxy_mode, mode_specs.TransparentMode)
-        passes = self._unknown_hosts == "pass" and name if redirected else self._passes(data.context)
-        if passes and not self._providers.name(name or ""):
+        passes = self._unknown_hosts == "pass" if redirected else self._passes(data.context)
+        if passes and name and not self._providers.name(name):
             data.ignore_connection = True
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
@@ -66,6 +75,19 @@ class Passthrough:
         return tunnelled and self._unknown_hosts == "pass" and not self._providers.name(address[0] if address else "")
 
 
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_link_local(host: str) -> bool:
+    """Whether a host is an address of the link, where clouds hand out a machine's credentials (169.254.169.254)."""
+    return _is_ip(host) and ipaddress.ip_address(host).is_link_local
+
+
 def _refusal(host: str) -> http.Response:
-    log.warning("refused: %s is not a known host (policy.unknown_hosts)", host)
+    log.warning("refused: %s is not a host to be reached from here (policy.unknown_hosts)", host)
     return http.Response.make(403, b"policy.unknown_hosts = deny\n", {"content-type": "text/plain"})

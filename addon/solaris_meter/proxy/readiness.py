@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,24 @@ class Check:
 
 
 class Readiness:
-    """Examines what serving calls needs. `folder` is where ledger and journal are written."""
+    """Examines what serving calls needs. `folder` is where ledger and journal are written.
 
-    def __init__(self, ledger: Ledger, counter: TokenCounter, folder: Path, *, within_s: float = WITHIN_S) -> None:
+    `serves_without`: calls are served, and journalled, while the ledger is away (`ledger.on_error`).
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        counter: TokenCounter,
+        folder: Path,
+        *,
+        within_s: float = WITHIN_S,
+        serves_without: bool = False,
+    ) -> None:
         self._counter = counter
         self._folder = folder
         self._within_s = within_s
+        self._serves_without = serves_without
         self._ledger = Recent(lambda: asyncio.wrap_future(ledger.probe()), KEPT_S)
         self._disk = Recent(lambda: asyncio.ensure_future(asyncio.to_thread(free_space, folder)), KEPT_S)
         self.started = False
@@ -52,6 +64,8 @@ class Readiness:
                 Check("serving", False, "stopping: running calls may end, new ones are refused", "wait, or start it")
             ]
         ledger, disk = await asyncio.gather(self._examine_ledger(), self._examine_disk())
+        if self._serves_without and not ledger.ok:
+            ledger = replace(ledger, ok=True, text=f"{ledger.text}; calls are journalled meanwhile")
         return [self._examine_start(), ledger, self._examine_litellm(), disk]
 
     def _examine_start(self) -> Check:

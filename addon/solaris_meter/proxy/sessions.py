@@ -73,12 +73,12 @@ class Sessions:
             flow.websocket.messages[-1].drop()
             return
         session = self._sessions.get(flow.id)
-        if session is None or flow.websocket is None:
+        if flow.websocket is None:
             return
         message = flow.websocket.messages[-1]
-        if message.injected:
-            return
         del flow.websocket.messages[:-_KEPT_MESSAGES]
+        if session is None or message.injected:
+            return
         try:
             if message.from_client:
                 await self._hear_client(flow, session, message)

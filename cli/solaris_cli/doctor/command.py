@@ -23,6 +23,8 @@ from solaris_cli.output import print_json
     "confdir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
+    envvar="MITMPROXY_CONFDIR",
+    show_envvar=True,
     help="mitmproxy's folder (confdir), with its CA and config.yaml.  [default: ~/.mitmproxy]",
 )
 @json_option

@@ -91,6 +91,8 @@ class PostgresEngine(Engine):
                 return []
             # The lock first: two processes that start together must not both find the work undone.
             with connection.transaction():
+                connection.execute("SET LOCAL statement_timeout = 0")  # a large table takes its time
+                connection.execute("SET LOCAL lock_timeout = 0")
                 connection.lock("migrations")
                 return migrations.apply(connection)
 

@@ -150,6 +150,23 @@ def test_doctor_looks_at_all_of_it_and_finds_nothing_broken(deployment):
         assert subject in subjects
 
 
+def test_a_backup_is_restored_as_the_runbook_says(deployment):
+    user = "65f0c1d2e3a4b5c6d7e8f909"
+    assert deployment.ask("openai", user)["status"] == 200
+    made = deployment.cli("db", "backup")["file"]
+    deployment.cli("credit", user, "777")
+    assert deployment.cli("balance", user)["available"] == 1_000_000 - 15 + 777
+    deployment.compose("stop", "solaris")
+    restore = ["run", "--rm", "-T", "--no-deps", "solaris", "solaris-cli", "db", "restore", made]
+    with pytest.raises(AssertionError, match="entries of /data/solaris.db are not in the backup"):
+        deployment.compose(*restore)
+    deployment.compose(*restore, "--force")
+    deployment.compose("up", "-d", "--no-build")
+    deployment.until_served(ANA)
+    assert deployment.cli("balance", user)["available"] == 1_000_000 - 15
+    assert deployment.cli("ledger", "check")["ok"]
+
+
 def test_without_the_sidecar_there_are_no_models_and_it_heals_by_itself(deployment):
     subprocess.run(["docker", "kill", deployment.container("solaris")], check=True, capture_output=True)
     if deployment.way != "transparent":

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +201,41 @@ def test_what_a_locked_ledger_cannot_take_is_journalled_and_charged_once(start, 
         assert (event["output_tokens"], event["interrupted"], event["recovered"]) == (stream.words, True, False)
     sidecar.check()
     assert journal.read_text() == ""
+
+
+def test_an_answer_that_comes_after_its_call_was_settled_is_not_given_away(start, upstream, many):
+    """Its headers come while the ledger, which is locked, keeps the process from ending."""
+    sidecar = start("[shutdown]\ngrace = 0.2\n")
+    first = Stream(sidecar, many, OPENAI, "first", words=1, usage=False)
+    first.join(30)
+    late = [Stream(sidecar, many, path, path, words=2000, wait_s=1.8) for path in (OPENAI, ANTHROPIC)]
+    upstream.requests.clear()
+    whole: list[httpx.Response] = []
+
+    def ask() -> None:
+        script = {"input": 1234, "words": 2000, "wait_s": 1.8}
+        body = {"model": "gpt-4o", "messages": MESSAGES, "script": script}
+        with suppress(httpx.HTTPError):
+            whole.append(many.post(sidecar.url(OPENAI), headers=sidecar.headers("json"), json=body))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    _until(lambda: len(sidecar.cli("ledger", "holds")) == 3, 15)
+    with closing(sqlite3.connect(sidecar.database, isolation_level=None)) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        process = _terminate(sidecar)
+        assert process.wait(15) == 0
+    for stream in late:
+        stream.join(10)
+    asking.join(10)
+    assert whole == []
+    assert [stream.words for stream in late] == [0, 0]
+    sidecar.start()
+    sidecar.no_holds()
+    events = {event["user"]: event for event in sidecar.events()}
+    assert {user for user, event in events.items() if event["interrupted"]} == {OPENAI, ANTHROPIC, "json"}
+    assert all(event["output_tokens"] == 0 for user, event in events.items() if user != "first")
+    sidecar.check()
 
 
 # ------------------------------------------------------------------------------------------------------ while it starts

@@ -158,7 +158,7 @@ def test_a_backup_is_restored_as_the_runbook_says(deployment):
     assert deployment.cli("balance", user)["available"] == 1_000_000 - 15 + 777
     deployment.compose("stop", "solaris")
     restore = ["run", "--rm", "-T", "--no-deps", "solaris", "solaris-cli", "db", "restore", made]
-    with pytest.raises(AssertionError, match="entries of /data/solaris.db are not in the backup"):
+    with pytest.raises(AssertionError, match=r"entries of /data/solaris\.db are not in the backup"):
         deployment.compose(*restore)
     deployment.compose(*restore, "--force")
     deployment.compose("up", "-d", "--no-build")

@@ -40,7 +40,8 @@ def ca() -> None:
 @json_option
 def ca_show(confdir: str, publish: str | None, as_json: bool) -> None:
     """Where the certificate is, its fingerprint, and when it ends."""
-    _print(_ask("show", confdir, publish), as_json)
+    found = _ask("show", confdir, publish)
+    _print({name: found[name] for name in ("certificate", "sha256", "not_after")}, as_json)
 
 
 @ca.command("create")
@@ -58,6 +59,8 @@ def ca_create(confdir: str, publish: str | None, as_json: bool) -> None:
 def ca_rotate(confdir: str, publish: str | None, as_json: bool) -> None:
     """Replace the authority, keeping the old one aside. Restart the sidecar, then LibreChat."""
     _print(_ask("rotate", confdir, publish), as_json)
+    if not as_json:
+        click.echo("now restart the sidecar, and then LibreChat, which must trust the new one")
 
 
 def _ask(action: str, confdir: str, publish: str | None) -> dict[str, Any]:

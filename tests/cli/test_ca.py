@@ -29,7 +29,7 @@ def test_it_is_made_once_and_is_the_one_mitmproxy_uses(ca, tmp_path):
     first = ca("create")
     assert first["created"] is True
     assert ca("create") == first | {"created": False}
-    assert ca("show") == first | {"created": False}
+    assert ca("show") == {name: first[name] for name in ("certificate", "sha256", "not_after")}
     store = CertStore.from_store(tmp_path / "ca", "mitmproxy", 2048)
     assert store.default_ca.fingerprint() == bytes.fromhex(first["sha256"].replace(":", ""))
     assert stat.S_IMODE((tmp_path / "ca" / "mitmproxy-ca.pem").stat().st_mode) == 0o600

@@ -10,7 +10,7 @@ HEALTHY = """
 [identity]
 key = "0123456789abcdef"
 [purchase]
-email = "vendas@example.com"
+email = "vendas@iasolaris.example"
 """
 
 
@@ -74,7 +74,7 @@ def test_the_key_itself_is_not_told(cli):
 
 @pytest.mark.parametrize(("key", "level"), [("email", {}), ("url", {}), ("", {"purchase": "warning"})])
 def test_nowhere_to_buy_is_a_warning(examine, key, level):
-    purchase = f'{key} = "https://example.com"' if key else ""
+    purchase = f'{key} = "https://iasolaris.example"' if key else ""
     code, found = examine(f'[identity]\nkey = "0123456789abcdef"\n[purchase]\n{purchase}\n')
     assert (code, levels(found)) == (0, level)
 

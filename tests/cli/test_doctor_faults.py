@@ -29,7 +29,7 @@ HEALTHY = """
 [identity]
 key = "0123456789abcdef"
 [purchase]
-email = "vendas@example.com"
+email = "vendas@iasolaris.example"
 """
 HEADERS = """\
       X-Solaris-User: "{{LIBRECHAT_USER_ID}}"
@@ -436,6 +436,20 @@ SEEDED: dict[str, tuple[Any, str, str, str, str]] = {
         "/v1 is missing",
         "/openai/v1",
     ),
+    "no version": (
+        lambda o: o.edit("librechat.yaml", "version: 1.2.8\n", ""),
+        "fault",
+        "librechat.yaml: version",
+        "is missing",
+        "version: 1.3.0",
+    ),
+    "the example's address": (
+        lambda o: o.cli.configure(HEALTHY.replace("iasolaris.example", "example.com")),
+        "warning",
+        "purchase",
+        "is the example's",
+        "set your own",
+    ),
     "PROXY without the CA": (
         lambda o: (o.as_proxy(), o.edit("docker-compose.override.yml", "NODE_EXTRA_CA_CERTS", "NODE_EXTRA_CERTS")),
         "fault",
@@ -631,9 +645,9 @@ SEEDED: dict[str, tuple[Any, str, str, str, str]] = {
             o.cli.configure(HEALTHY.replace("0123456789abcdef", "PUT-openssl-rand-hex-32-HERE")),
             o.env("0123456789abcdef", "PUT-openssl-rand-hex-32-HERE"),
         ),
-        "warning",
+        "fault",
         "identity.key",
-        "guessed",
+        "everybody can read",
         "openssl rand -hex 32",
     ),
     "everybody in one account": (

@@ -147,7 +147,11 @@ def test_calls_without_an_identity_are_charged_to_the_anonymous_account(start, c
     body = {"model": "gpt-4o", "messages": MESSAGES}
     with httpx.Client(trust_env=False, timeout=30) as fresh:
         assert fresh.post(sidecar.url("openai/v1/chat/completions"), headers=key, json=body).status_code == 200
-    assert sidecar.events()[0]["user"] == "sem-dono"
+        # As LibreChat sends pictures and speech; and somebody who says whose account it is, without the key.
+        assert fresh.post(sidecar.url("openai/v1/chat/completions"), json=body | {"user": "ana"}).status_code == 200
+        forged = {"X-Solaris-User": "ana"}
+        assert fresh.post(sidecar.url("openai/v1/chat/completions"), headers=forged, json=body).status_code == 401
+    assert [event["user"] for event in sidecar.events()] == ["sem-dono", "sem-dono"]
 
 
 @pytest.mark.parametrize(("policy", "status", "arrived"), [("deny", 403, 0), ("pass", 200, 1)])

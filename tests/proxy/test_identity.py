@@ -178,6 +178,21 @@ def test_the_header_counts_before_the_body_and_the_body_before_anonymous():
     assert silent.caller(DEFAULT, None) is None
 
 
+def test_without_any_header_of_ours_an_anonymous_account_pays_although_there_is_a_key():
+    """LibreChat sends pictures and speech without a single one; the body is not believed then."""
+    settings = Identity(key="0123456789abcdef", anonymous="account:visitantes")
+    found = identity.read(headers((b"authorization", b"Bearer sk")), settings)
+    assert found.caller(settings, "bia") == Caller("visitantes")
+
+
+@pytest.mark.parametrize(
+    "said", [[(b"X-Solaris-User", b"bia")], [(b"x-solaris-email", b"b@c.de")], [(b"X-Solaris-Key", b"wrong")]]
+)
+def test_whoever_says_who_they_are_must_show_the_key_all_the_same(said):
+    with pytest.raises(Refused, match="X-Solaris-Key"):
+        identity.read(headers(*said), Identity(key="0123456789abcdef", anonymous="account:visitantes"))
+
+
 def test_the_body_counts_only_where_the_settings_say_so():
     assert Identified(None, None, None).caller(Identity(body_fallback=False), "bia") is None
 

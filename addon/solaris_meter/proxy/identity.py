@@ -23,15 +23,20 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """What the headers say. `user` None: nothing; the body or `identity.anonymous` decides then."""
+    """What the headers say. `user` None: nothing; the body or `identity.anonymous` decides then.
+
+    `keyless`: the shared key was not shown, so that the body is not believed either.
+    """
 
     user: str | None
     email: str | None
     conversation: str | None
+    keyless: bool = False
 
     def caller(self, settings: Identity, body_user: str | None) -> Caller | None:
         """The caller, with the fallbacks that the settings allow; None where there is nobody to charge."""
-        fallback = _clean(body_user) if settings.body_fallback and body_user else None
+        believed = settings.body_fallback and not self.keyless
+        fallback = _clean(body_user) if believed and body_user else None
         user = self.user or fallback or settings.anonymous_user
         return Caller(user, self.email, self.conversation) if user else None
 
@@ -39,22 +44,31 @@ class Identified:
 def read(headers: Headers, settings: Identity) -> Identified:
     """Read the identity headers. Raises Refused for a wrong or missing key and for a header that stands twice.
 
-    A value that is empty, or a placeholder that LibreChat did not fill in, is no value.
+    A value that is empty, or a placeholder that LibreChat did not fill in, is no value. Where an account pays for calls
+    without an identity, a call without any of our headers, the key included, is one: LibreChat sends pictures and
+    speech so.
     """
+    _refuse_signed(headers, settings)
     if settings.key:
         shown = [
             value for name, value in headers.fields if name.decode("latin-1").lower() == settings.key_header.lower()
         ]
+        if not shown and settings.anonymous_user and not _names_anybody(headers, settings):
+            return Identified(None, None, None, keyless=True)
         if len(shown) != 1 or not hmac.compare_digest(shown[0], settings.key.encode()):
             state = "is missing" if not shown else "stands more than once" if len(shown) > 1 else "is wrong"
             raise Refused(f"{settings.key_header} {state}")
-    _refuse_signed(headers, settings)
     email = _value(headers, settings.email_header)
     return Identified(
         user=_value(headers, settings.user_header),
         email=email if email and _EMAIL.fullmatch(email) else None,
         conversation=_value(headers, settings.conversation_header),
     )
+
+
+def _names_anybody(headers: Headers, settings: Identity) -> bool:
+    ours = {settings.user_header.lower(), settings.email_header.lower()}
+    return any(name.decode("latin-1").lower() in ours for name, _ in headers.fields)
 
 
 def _refuse_signed(headers: Headers, settings: Identity) -> None:

@@ -192,6 +192,7 @@ class Metered:
             return
         provider, endpoint, path = target
         visit.dialect = endpoints.GENERIC if isinstance(endpoint, str) else endpoint
+        visit.details = CallDetails(provider, "", visit.dialect.name, path[:512], stream=False)
         if visit.refused:
             self._deny(flow, visit, Denied("identity_refused"), detail=visit.refused)
             return

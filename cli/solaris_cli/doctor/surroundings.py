@@ -22,6 +22,8 @@ _PICTURES = (
 
 
 def examine(chat: LibreChat, settings: Settings) -> Iterator[Finding]:
+    if "version" not in chat.config:
+        yield fault(f"{chat.file}: version", "is missing: LibreChat takes none of the file", "version: 1.3.0")
     yield from _proxy(chat, settings)
     yield from _balance(chat)
     yield from _leaks(chat, settings)

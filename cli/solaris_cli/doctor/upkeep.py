@@ -30,6 +30,8 @@ def examine(settings: Settings, host: Host, sidecar: str | None) -> Iterator[Fin
             "neither e-mail nor url: people who used up their tokens are not told where to buy",
             "set purchase.email or purchase.url",
         )
+    elif "example.com" in settings.purchase.email + settings.purchase.url:
+        yield warning("purchase", "is the example's: people would write to example.com", "set your own")
     yield from _observe(settings, host)
     yield from _routes(settings, sidecar)
     yield from _addon()
@@ -43,7 +45,9 @@ def _key(settings: Settings) -> Iterator[Finding]:
             "is empty: whoever reaches the sidecar can call as anybody",
             "set it here, and the same in the headers of librechat.yaml",
         )
-    elif len(key) < MIN_KEY_LENGTH or "openssl" in key:
+    elif key.startswith("PUT-"):
+        yield fault("identity.key", "is the example's, which everybody can read", "openssl rand -hex 32")
+    elif len(key) < MIN_KEY_LENGTH:
         yield warning("identity.key", "is short enough to be guessed", "openssl rand -hex 32")
     else:
         yield ok("identity.key", "is set")

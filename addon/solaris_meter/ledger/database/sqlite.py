@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,6 +134,8 @@ class SqliteEngine(Engine):
         return self.path.with_name(f"{self.path.name}-alive-{owner}")
 
     def _open(self) -> Database:
+        with suppress(OSError):  # e-mails are in it; its WAL gets the same mode. What is wrong, SQLite says better.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         with _translated(self.path):
             # isolation_level None: transactions begin and end where this module says so, nowhere else.
             raw = sqlite3.connect(

@@ -188,7 +188,7 @@ def test_what_a_locked_ledger_cannot_take_is_journalled_and_charged_once(start, 
         journal = sidecar.folder / "solaris.db-unsettled.jsonl"
         _until(lambda: journal.exists() and len(journal.read_text().splitlines()) == 10, 1 + 4)
         assert process.wait(15) == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
     for stream in streams:
         stream.join(10)
     assert len(sidecar.cli("ledger", "holds")) == 10

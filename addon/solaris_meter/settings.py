@@ -289,10 +289,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise SettingsError(
-            f"{path}: {error.strerror or error}; name a readable file with --config (solaris-cli) or"
-            " --set solaris_config=FILE (mitmproxy)"
-        ) from error
+        raise SettingsError(f"{path}: {error.strerror or error}; name a readable file with --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
 

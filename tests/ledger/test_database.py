@@ -1,6 +1,7 @@
 """The engine: transactions, liveness marks, and a database that cannot be used."""
 
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -223,3 +224,17 @@ def test_a_killed_process_is_dead_although_its_mark_stays(path, engine):
     assert path.with_name("solaris.db-alive-other").exists()
     assert not engine.is_alive("other")
     assert not path.with_name("solaris.db-alive-other").exists()
+
+
+def test_a_new_ledger_is_its_users_alone_and_making_it_takes_no_lock_away(path):
+    engine = SqliteEngine(path)
+    engine.migrate()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with closing(engine.connect()) as first, first.transaction():
+        first.execute("UPDATE plans SET tokens = 1")
+        engine.connect().close()
+        # Another process must still see the lock.
+        program = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert "locked" in done.stderr
+    assert [file.name for file in path.parent.iterdir() if "-new-" in file.name] == []

@@ -5,6 +5,7 @@ import logging
 import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -134,8 +135,8 @@ class SqliteEngine(Engine):
         return self.path.with_name(f"{self.path.name}-alive-{owner}")
 
     def _open(self) -> Database:
-        with suppress(OSError):  # e-mails are in it; its WAL gets the same mode. What is wrong, SQLite says better.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        if not self.path.exists():
+            _make_private(self.path)
         with _translated(self.path):
             # isolation_level None: transactions begin and end where this module says so, nowhere else.
             raw = sqlite3.connect(
@@ -205,6 +206,21 @@ def _holds_tables(raw: sqlite3.Connection) -> bool:
     """Whether there is anything to lose: the list of migrations alone is nothing."""
     found = raw.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '%sqlite%'")
     return bool(found.fetchone()[0])
+
+
+def _make_private(path: Path) -> None:
+    """An empty file that its user alone may read, for a ledger that is not there yet: e-mails will be in it.
+
+    It comes into its place by its name. A file of SQLite's must never be opened by anybody else in the process: closing
+    it would take away the locks of every connection (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    fresh = path.with_name(f"{path.name}-new-{uuid.uuid4().hex}")
+    with suppress(OSError):  # what is wrong, SQLite says better; or another process was faster
+        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            os.link(fresh, path)
+        finally:
+            fresh.unlink()
 
 
 def _use_wal(raw: sqlite3.Connection) -> None:
